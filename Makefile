@@ -1,0 +1,54 @@
+# make help lists the targets.
+
+PREFIX  = /usr
+DESTDIR =
+CARGO   = cargo
+TARGET  = $(or $(CARGO_TARGET_DIR),target)
+# What install puts in place; the tests give their debug build.
+BIN     = $(TARGET)/release/netns-networkd
+
+LIB = $(DESTDIR)$(PREFIX)/lib/systemd
+DOC = $(DESTDIR)$(PREFIX)/share/doc/netns-networkd
+
+help:
+	@echo 'make demo      shows it at work on a throw-away Debian host (root, Debian 12 or 13)'
+	@echo 'make test      runs every test; installs what it needs (root, Debian 12 or 13)'
+	@echo 'make build     builds $(BIN)'
+	@echo 'make install   installs under $$(DESTDIR)$$(PREFIX); PREFIX is $(PREFIX)'
+	@echo 'make clean     removes what was built'
+
+build:
+	$(CARGO) build --release --locked
+
+# Builds nothing, so that it can run as root after a build as a user.
+install:
+	@test -x '$(BIN)' || { echo '$(BIN) is missing: run make build first' >&2; exit 1; }
+	install -Dm755 '$(BIN)' '$(DESTDIR)$(PREFIX)/bin/netns-networkd'
+	install -d '$(LIB)/system' '$(LIB)/network' '$(DOC)/networkd' '$(DOC)/units'
+	for unit in units/*.service; do \
+	    sed 's|/usr/bin/netns-networkd|$(PREFIX)/bin/netns-networkd|' "$$unit" | \
+	        install -m644 /dev/stdin '$(LIB)/system/'"$${unit##*/}" || exit 1; \
+	done
+	$(call install-files,networkd/*.network networkd/*.netdev,$(LIB)/network)
+	$(call install-files,networkd/*.example,$(DOC)/networkd)
+	$(call install-files,units/*.example,$(DOC)/units)
+	$(call install-files,README.md CHANGELOG.md LICENSE,$(DOC))
+	cd docs && find . -type f -exec install -Dm644 '{}' '$(abspath $(DOC))/{}' \;
+
+# $(1): patterns, $(2): folder; no match is fine
+install-files = $(if $(wildcard $(1)),install -m644 $(wildcard $(1)) '$(2)')
+
+test:
+	tests/common/host.sh setup
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	# --tests: without the documentation's examples, so that the last line counts every test
+	$(CARGO) test --locked --tests
+
+demo:
+	tests/demo.sh
+
+clean:
+	$(CARGO) clean
+
+.PHONY: help build install test demo clean

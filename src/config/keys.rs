@@ -1,0 +1,181 @@
+//! The keys of every table: what each takes, and which come in a later version.
+
+/// What one kind of table may hold.
+#[derive(Debug)]
+pub struct Keys {
+    /// Key, and what it takes.
+    pub known: &'static [(&'static str, &'static str)],
+    /// Keys that have their meaning already but are not built yet: to build one, move it up.
+    pub later: &'static [&'static str],
+}
+
+impl Keys {
+    /// Says what a key takes.
+    #[must_use]
+    pub fn form(&self, key: &str) -> &'static str {
+        self.known.iter().find(|(name, _)| *name == key).map_or("", |(_, form)| form)
+    }
+
+    /// Lists the keys for a message.
+    #[must_use]
+    pub fn names(&self) -> String {
+        self.known.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+const ADDRESSES: &str = r#"an array of addresses with prefix length: ["192.0.2.10/24", "2001:db8:1::10/64"]"#;
+const GATEWAYS: &str = r#"an array of gateways: ["192.0.2.1", { via = "2001:db8:1::1", metric = 100 }]"#;
+const ROUTES: &str = r#"an array of routes: [{ to = "198.51.100.0/24", via = "192.0.2.254" }]"#;
+const DNS: &str = r#"an array of resolver addresses: ["192.0.2.53", "2001:db8:1::53"]"#;
+const MAC: &str = r#"six pairs of hexadecimal digits: "02:00:5e:10:00:01""#;
+const MTU: &str = "a number of bytes from 68 to 65535, at least 1280 where there is IPv6: 1500";
+const ADDRESS: &str = r#"an IP address without prefix length: "192.0.2.1""#;
+const METRIC: &str = "a number from 0 to 4294967295, the lower the better: 100";
+const SWITCH: &str = "true or false";
+const OUR_LINK: &str =
+    "1 to 15 letters, digits, '.', '_' and '-', not beginning with ve- vb- vz- vt- ns- (systemd's own files match these)";
+const ANY_LINK: &str = "the name of a link on the host, at most 15 bytes: \"br-lan\"";
+
+/// A file as a whole.
+pub const FRAGMENT: Keys = Keys { known: &[("namespace", "tables [namespace.NAME]"), ("bridge", "tables [bridge.NAME]")], later: &[] };
+
+/// `[namespace.NAME]`
+pub const NAMESPACE: Keys = Keys {
+    known: &[
+        ("description", "text on one line"),
+        ("services", r#"an array of units: ["postfix.service", "dovecot.service"]"#),
+        ("dns", DNS),
+        ("dns-search", r#"an array of domain names: ["example.org"]"#),
+        ("dns-options", r#"an array of options of resolv.conf(5): ["edns0", "timeout:2"]"#),
+        ("interface", "tables [namespace.NAME.interface.NAME]"),
+    ],
+    later: &["ipv6", "sysctl", "nftables", "loopback-addresses", "rules"],
+};
+
+/// `[namespace.NAME.interface.NAME]`
+pub const INTERFACE: Keys = Keys {
+    known: &[
+        ("kind", r#""veth""#),
+        ("bridge", ANY_LINK),
+        ("host-name", OUR_LINK),
+        ("mac", MAC),
+        ("host-mac", MAC),
+        ("mtu", MTU),
+        ("addresses", ADDRESSES),
+        ("gateways", GATEWAYS),
+        ("routes", ROUTES),
+        ("dad", r#""wait", "rfc", "optimistic" or "off""#),
+        ("accept-ra", SWITCH),
+        ("announce", SWITCH),
+    ],
+    later: &[
+        "parent",
+        "host-addresses",
+        "dhcp",
+        "private-key-file",
+        "listen-port",
+        "fwmark",
+        "peers",
+        "vlan",
+        "vlans",
+        "isolated",
+        "hairpin",
+        "learning",
+        "neighbor-suppression",
+        "fast-leave",
+        "cost",
+        "priority",
+    ],
+};
+
+/// `[bridge.NAME]`
+pub const BRIDGE: Keys = Keys {
+    known: &[
+        ("uplinks", r#"an array of links: ["eno1", { vlan = 20, parent = "eno2" }]"#),
+        ("addresses", ADDRESSES),
+        ("gateways", GATEWAYS),
+        ("routes", ROUTES),
+        ("dns", DNS),
+        ("mac", MAC),
+        ("mtu", MTU),
+        ("stp", SWITCH),
+    ],
+    later: &["vlan-filtering", "default-pvid"],
+};
+
+/// An entry of an interface's `addresses` that is a table.
+pub const ADDRESS_ENTRY: Keys = Keys {
+    known: &[
+        ("address", r#"an address with prefix length: "192.0.2.10/24""#),
+        ("peer", ADDRESS),
+        ("scope", r#""global", "link" or "host""#),
+        ("label", "the interface's name, or it with ':' and more behind, at most 15 bytes: \"eth0:mail\""),
+        ("deprecated", SWITCH),
+        ("no-prefix-route", SWITCH),
+    ],
+    later: &[],
+};
+
+/// An entry of `gateways` that is a table.
+pub const GATEWAY_ENTRY: Keys =
+    Keys { known: &[("via", ADDRESS), ("on-link", SWITCH), ("source", ADDRESS), ("metric", METRIC)], later: &[] };
+
+/// An entry of `routes`.
+pub const ROUTE_ENTRY: Keys = Keys {
+    known: &[
+        ("to", r#"a prefix, an address or "default": "198.51.100.0/24", "2000::/3""#),
+        ("via", ADDRESS),
+        ("source", ADDRESS),
+        ("metric", METRIC),
+        ("on-link", SWITCH),
+    ],
+    later: &["table", "scope", "mtu", "type"],
+};
+
+/// An entry of `uplinks` that is a table.
+pub const UPLINK_ENTRY: Keys = Keys { known: &[("vlan", "a VLAN number from 1 to 4094: 20"), ("parent", ANY_LINK)], later: &[] };
+
+/// Kinds of interfaces that have their meaning already but are not built yet.
+pub const LATER_KINDS: [&str; 5] = ["macvlan", "ipvlan", "physical", "dummy", "wireguard"];
+
+/// Finds the word that was probably meant.
+pub(super) fn suggest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    // a distance of a third: 'dns' for 'dnss', 'addresses' for 'adreses', but not 'mac' for 'via'
+    let most = (word.chars().count() / 3).max(1);
+    words.into_iter().map(|w| (distance(word, w), w)).filter(|(d, _)| *d <= most).min_by_key(|(d, _)| *d).map(|(_, w)| w)
+}
+
+/// Counts the letters to insert, remove, change, or swap with their neighbour to turn one word into the other.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let best = change.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                if swapped { best.min(rows[i - 2][j - 2] + 1) } else { best }
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggests_what_is_near() {
+        let keys = || INTERFACE.known.iter().map(|(name, _)| *name);
+        assert_eq!(suggest("addreses", keys()), Some("addresses"));
+        assert_eq!(suggest("mut", keys()), Some("mtu"));
+        assert_eq!(suggest("host_name", keys()), Some("host-name"));
+        assert_eq!(suggest("gateway", keys()), Some("gateways"));
+        assert_eq!(suggest("colour", keys()), None);
+        assert_eq!(suggest("", keys()), None);
+    }
+}

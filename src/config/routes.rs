@@ -1,0 +1,163 @@
+//! Gateways and routes: the kernel refuses one whose gateway is not on the link, and two to one place with one metric.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+
+use super::{
+    fault::Draft,
+    fragment::{InterfaceTable, IpTable, RouteTable, Tables, family},
+    text::{Spot, listed, quoted},
+    validate::of_family,
+    value::is_link_local,
+};
+use crate::model::Route;
+
+impl RouteTable {
+    pub fn route(&self) -> Route {
+        let Self { at: _, to, via, source, metric, on_link } = self;
+        Route {
+            to: *to,
+            via: via.as_ref().map(|via| via.value),
+            source: source.as_ref().map(|source| source.value),
+            metric: *metric,
+            // without a gateway every route is on the link, and the kernel refuses to hear it twice (EINVAL)
+            on_link: *on_link && via.is_some(),
+        }
+    }
+}
+
+pub(super) fn check(tables: &Tables, drafts: &mut Vec<Draft>) {
+    for ip in tables.interfaces.iter().map(|t| &t.ip).chain(tables.bridges.iter().map(|t| &t.ip)) {
+        one_gateway(ip, drafts);
+        reachable(ip, drafts);
+    }
+    let mut netns: BTreeMap<&str, Vec<&InterfaceTable>> = BTreeMap::new();
+    for interface in &tables.interfaces {
+        netns.entry(&interface.netns).or_default().push(interface);
+    }
+    for (name, interfaces) in netns {
+        distinct(&format!("namespace {}", quoted(name)), interfaces.iter().map(|t| &t.ip), drafts);
+        if !tables.incomplete {
+            sources(name, &interfaces, drafts);
+        }
+    }
+    distinct("the host", tables.bridges.iter().map(|t| &t.ip), drafts);
+}
+
+fn all(ip: &IpTable) -> impl Iterator<Item = &RouteTable> {
+    ip.gateways.items.iter().chain(&ip.routes.items)
+}
+
+fn one_gateway(ip: &IpTable, drafts: &mut Vec<Draft>) {
+    for v4 in [true, false] {
+        let mut gateways = ip.gateways.items.iter().filter(|route| route.to.addr().is_ipv4() == v4);
+        let Some(first) = gateways.next() else { continue };
+        for second in gateways {
+            drafts.push(
+                Draft::new(second.at, format!("second {} gateway", family(second.to.addr())))
+                    .other(first.at, "the first")
+                    .allowed("at most one gateway for each family")
+                    .help("write a spare one as a route: routes = [{ to = \"default\", via = \"192.0.2.2\", metric = 200 }]"),
+            );
+        }
+    }
+}
+
+/// The networks that a link's addresses make its neighbours. An address without its prefix route makes none.
+fn neighbours(ip: &IpTable) -> Vec<IpNet> {
+    let addresses = ip.addresses.items.iter().map(|address| &address.value).filter(|address| !address.no_prefix_route);
+    addresses.filter_map(|a| IpNet::new(a.peer.unwrap_or(a.address.addr()), a.address.prefix_len()).ok()).collect()
+}
+
+fn reachable(ip: &IpTable, drafts: &mut Vec<Draft>) {
+    let nets = neighbours(ip);
+    let own = |via: IpAddr| ip.addresses.items.iter().find(|address| address.value.address.addr() == via);
+    for route in all(ip) {
+        let Some(via) = &route.via else { continue };
+        let gateway = via.value;
+        if let Some(own) = own(gateway) {
+            drafts.push(
+                Draft::new(via.at, format!("gateway '{gateway}' is an address of this link itself"))
+                    .other(own.at, "the address")
+                    .help("name the router's address"),
+            );
+            continue;
+        }
+        // every link has fe80::/64 by itself
+        if route.on_link || (gateway.is_ipv6() && is_link_local(gateway)) {
+            continue;
+        }
+        if let Some(net) = nets.iter().find(|net| is_edge(**net, gateway)) {
+            let message = format!("gateway '{gateway}' is the network or broadcast address of {}", net.trunc());
+            drafts.push(Draft::new(via.at, message).allowed(format!("a host's address in {}", net.trunc())));
+            continue;
+        }
+        let by_route = all(ip).any(|other| other.via.is_none() && other.to.contains(&gateway));
+        // where an address or route was refused, the gateway may be in what it would have covered
+        let told = ip.addresses.complete && ip.routes.complete;
+        if told && !by_route && !nets.iter().any(|net| net.contains(&gateway)) {
+            let nets = of_family(&nets, gateway);
+            let draft = Draft::new(via.at, format!("no address of this link covers gateway '{gateway}'"));
+            let draft = if nets.is_empty() {
+                draft.allowed(format!("first an {} address with its network: this link has none", family(gateway)))
+            } else {
+                draft.allowed(format!("a gateway in {}", listed(&nets)))
+            };
+            drafts.push(
+                draft.help(format!(
+                    "correct it, or, if it answers on this link all the same, write {{ via = \"{gateway}\", on-link = true }}"
+                )),
+            );
+        }
+    }
+}
+
+/// Tells whether the kernel takes an IPv4 address for the broadcast address of a network, new or old style.
+fn is_edge(net: IpNet, ip: IpAddr) -> bool {
+    ip.is_ipv4() && net.prefix_len() < 31 && net.contains(&ip) && (ip == net.network() || ip == net.broadcast())
+}
+
+/// Notes routes to one destination with one metric: the kernel keeps one of them, or makes it a load balancer.
+fn distinct<'t>(place: &str, tables: impl Iterator<Item = &'t IpTable>, drafts: &mut Vec<Draft>) {
+    let mut first: HashMap<(IpNet, u32), (Spot, usize)> = HashMap::new();
+    for (link, table) in tables.enumerate() {
+        let gateways = table.gateways.items.len();
+        for (n, entry) in all(table).enumerate() {
+            let route = entry.route();
+            let key = (route.to, route.effective_metric());
+            let Some((other, other_link)) = first.get(&key) else {
+                first.insert(key, (entry.at, link));
+                continue;
+            };
+            // two in one `gateways` list are noted already
+            if *other_link == link && n < gateways {
+                continue;
+            }
+            let what =
+                if route.is_default() { format!("{} default routes", family(route.to.addr())) } else { format!("routes to {}", route.to) };
+            drafts.push(
+                Draft::new(entry.at, format!("two {what} with metric {} in {place}", key.1))
+                    .other(*other, "first here")
+                    .help("give one a higher metric, so that it is the spare one, or leave it out"),
+            );
+        }
+    }
+}
+
+fn sources(netns: &str, interfaces: &[&InterfaceTable], drafts: &mut Vec<Draft>) {
+    let complete = interfaces.iter().all(|table| table.ip.addresses.complete);
+    let by_ra = interfaces.iter().any(|table| table.accept_ra);
+    let own: Vec<IpAddr> = interfaces.iter().flat_map(|t| &t.ip.addresses.items).map(|address| address.value.address.addr()).collect();
+    for source in interfaces.iter().flat_map(|table| all(&table.ip)).filter_map(|route| route.source.as_ref()) {
+        let unknown = by_ra && source.value.is_ipv6();
+        if complete && !unknown && !own.contains(&source.value) {
+            let draft = Draft::new(source.at, format!("source '{}' is no address of namespace {}", source.value, quoted(netns)));
+            let same: Vec<&IpAddr> = own.iter().filter(|ip| family(**ip) == family(source.value)).collect();
+            drafts.push(if same.is_empty() { draft } else { draft.allowed(listed(&same)) });
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Config -> [`State`] with its files. Pure: what must be known of the host comes in as [`Facts`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    config::{Bridge, Config, Namespace},
+    derive::{self, End},
+    model::{File, HostLink, LinkName, Netns, NetnsName, Place, Provenance, State, Unit},
+    render,
+};
+
+/// Where files that this tool writes go.
+pub const NETWORKD: &str = "/etc/systemd/network";
+pub const SYSTEMD: &str = "/etc/systemd/system";
+pub const NETNS_ETC: &str = "/etc/netns";
+/// One record for each namespace: what `up` reads.
+pub const RECORDS: &str = "/var/lib/netns-networkd/netns";
+
+/// What the desired state depends on beside the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The host's `/etc/nsswitch.conf`.
+    pub nsswitch: Option<String>,
+}
+
+/// Kernel parameters that every namespace begins with. `default` is what links made later take over.
+///
+/// - `accept_ra`, `autoconf`: a new namespace takes addresses and routes from whoever sends router advertisements.
+/// - `promote_secondaries`: without it, the first IPv4 address of a subnet takes the others with it when it goes.
+/// - `arp_notify`, `ndisc_notify`: neighbours learn of an address at once, not when their caches time out.
+/// - `router_solicitation_delay`: the longest random delay, in seconds, before a router is asked for, and before duplicate
+///   detection asks. It is against many hosts booting at once; here one service starts.
+/// - `ping_group_range`: "1 0" (nobody) in a new namespace; systemd gives the host this value, and ping needs it.
+const SYSCTL: [(&str, &str); 7] = [
+    ("net.ipv4.conf.default.arp_notify", "1"),
+    ("net.ipv4.conf.default.promote_secondaries", "1"),
+    ("net.ipv4.ping_group_range", "0 2147483647"),
+    ("net.ipv6.conf.default.accept_ra", "0"),
+    ("net.ipv6.conf.default.autoconf", "0"),
+    ("net.ipv6.conf.default.ndisc_notify", "1"),
+    ("net.ipv6.conf.default.router_solicitation_delay", "0"),
+];
+
+/// Gives the path of a namespace's record.
+#[must_use]
+pub fn record_path(name: &NetnsName) -> PathBuf {
+    Path::new(RECORDS).join(format!("{name}.toml"))
+}
+
+/// Gives the path of the networkd file of a kind and a link: early in the order of names, so that an admin's catch-all rarely
+/// comes first.
+#[must_use]
+pub fn networkd_path(kind: &str, name: &LinkName, suffix: &str) -> PathBuf {
+    Path::new(NETWORKD).join(format!("10-netns-networkd-{kind}-{name}.{suffix}"))
+}
+
+/// Gives the state that the configuration asks for, every namespace of it among `netns`.
+pub fn desired(config: &Config, facts: &Facts) -> Result<State> {
+    let mut state = State::default();
+    for (name, bridge) in &config.bridges {
+        add_bridge(&mut state, name, bridge);
+    }
+    for (name, namespace) in &config.namespaces {
+        add_namespace(&mut state, name, namespace, config, facts)?;
+    }
+    Ok(state)
+}
+
+fn put(state: &mut State, path: PathBuf, content: String) {
+    state.files.insert(path, File { content, provenance: Provenance::Ours });
+}
+
+fn add_bridge(state: &mut State, name: &LinkName, bridge: &Bridge) {
+    put(state, networkd_path("bridge", name, "netdev"), render::bridge_netdev(name, bridge));
+    put(state, networkd_path("bridge", name, "network"), render::bridge_network(name, bridge));
+    for uplink in &bridge.uplinks {
+        put(state, networkd_path("uplink", uplink.name(), "network"), render::uplink_network(uplink, name, &bridge.source));
+        let link = HostLink { up: true, master: Some(name.clone()), ..HostLink::default() };
+        state.links.insert(uplink.name().clone(), link);
+    }
+    let link = HostLink {
+        is_bridge: true,
+        up: true,
+        mac: bridge.mac,
+        mtu: bridge.mtu,
+        addresses: bridge.addresses.iter().copied().collect(),
+        ..HostLink::default()
+    };
+    state.links.insert(name.clone(), link);
+}
+
+fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, config: &Config, facts: &Facts) -> Result<()> {
+    let Namespace { description, services, dns, dns_search, dns_options, netns } = namespace;
+    let source = &netns.source;
+    let mut netns = netns.clone();
+    for (key, value) in SYSCTL {
+        netns.sysctl.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+    }
+    let record = toml::to_string(&netns).with_context(|| format!("failed to write down netns '{name}'"))?;
+    put(state, record_path(name), record);
+
+    for link in netns.links.values() {
+        if let Some(bridge) = &link.host_end.bridge {
+            let ours = config.bridges.contains_key(bridge);
+            let text = render::port_network(&link.host_end.name, bridge, ours, source);
+            put(state, networkd_path("port", &link.host_end.name, "network"), text);
+        }
+    }
+    if let Some(description) = description {
+        let path = Path::new(SYSTEMD).join(format!("netns@{name}.service.d/50-netns-networkd.conf"));
+        put(state, path, render::netns_drop_in(name, description, source));
+    }
+    let has_dns = !dns.is_empty() || !dns_search.is_empty() || !dns_options.is_empty();
+    if has_dns {
+        let directory = Path::new(NETNS_ETC).join(name.as_str());
+        put(state, directory.join("resolv.conf"), render::resolv_conf(dns, dns_search, dns_options, source));
+        put(state, directory.join("nsswitch.conf"), render::nsswitch_conf(facts.nsswitch.as_deref(), source));
+    }
+    for unit in services {
+        let path = Path::new(SYSTEMD).join(format!("{unit}.d/50-netns-networkd.conf"));
+        put(state, path, render::unit_drop_in(unit, name, has_dns, source));
+        state.units.insert(unit.clone(), Unit { bound_to: Some(name.clone()), runs_in: Some(Place::Netns(name.clone())) });
+    }
+    state.netns.insert(name.clone(), netns);
+    Ok(())
+}
+
+/// Fills in what a record leaves open: MAC addresses from the machine-id, MTUs from the bridges (by name, in bytes).
+pub fn resolve(name: &NetnsName, netns: &mut Netns, machine_id: &str, mtus: &BTreeMap<LinkName, u32>) {
+    for (link_name, link) in &mut netns.links {
+        link.mac.get_or_insert_with(|| derive::mac(machine_id, name, link_name, End::Inside));
+        link.host_end.mac.get_or_insert_with(|| derive::mac(machine_id, name, link_name, End::Host));
+        if link.mtu.is_none() {
+            link.mtu = link.host_end.bridge.as_ref().and_then(|bridge| mtus.get(bridge)).copied();
+        }
+    }
+}
+
+/// Lists the bridges that a namespace needs.
+#[must_use]
+pub fn bridges(netns: &Netns) -> BTreeSet<LinkName> {
+    netns.links.values().filter_map(|link| link.host_end.bridge.clone()).collect()
+}

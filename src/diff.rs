@@ -1,0 +1,308 @@
+//! The one diff: [`State`] against [`State`] -> changes. `sync`, `up`, `--dry-run`, verification and `status` all read it.
+//!
+//! Pure. What to do about a change, and in which order, is `plan`'s.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use crate::model::{Address, Dad, File, HostLink, Link, LinkName, Mac, Netns, NetnsName, Route, State, Unit, UnitName};
+
+/// One difference between what is and what should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    WriteFile { path: PathBuf, before: Option<File>, after: String },
+    RemoveFile { path: PathBuf, before: File },
+    HostLink { name: LinkName, before: Option<HostLink>, after: Option<HostLink> },
+    Unit { name: UnitName, before: Unit, after: Unit },
+    Netns { name: NetnsName, change: NetnsChange },
+}
+
+/// One difference in a namespace, exact enough to be sent to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetnsChange {
+    Add,
+    Remove,
+    SetSysctl {
+        key: String,
+        value: String,
+    },
+    /// A veth pair, its addresses and routes left out (they are changes of their own).
+    AddLink {
+        name: LinkName,
+        link: Box<Link>,
+    },
+    RemoveLink {
+        name: LinkName,
+        host_end: LinkName,
+    },
+    SetMac {
+        name: LinkName,
+        mac: Mac,
+    },
+    SetHostMac {
+        host_end: LinkName,
+        mac: Mac,
+    },
+    SetMtu {
+        name: LinkName,
+        host_end: LinkName,
+        mtu: u32,
+    },
+    SetUp {
+        name: LinkName,
+        host_end: LinkName,
+    },
+    SetBridge {
+        host_end: LinkName,
+        bridge: Option<LinkName>,
+    },
+    AddAddress {
+        link: LinkName,
+        address: Address,
+        dad: Dad,
+    },
+    RemoveAddress {
+        link: LinkName,
+        address: Address,
+    },
+    SetRoute {
+        link: LinkName,
+        route: Route,
+        replaces: Option<Route>,
+    },
+    RemoveRoute {
+        link: LinkName,
+        route: Route,
+    },
+}
+
+/// Lists what must change for `observed` to become `desired`.
+#[must_use]
+pub fn diff(observed: &State, desired: &State) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (path, after) in &desired.files {
+        let before = observed.files.get(path);
+        if before.is_none_or(|b| b.content != after.content) {
+            changes.push(Change::WriteFile { path: path.clone(), before: before.cloned(), after: after.content.clone() });
+        }
+    }
+    for (path, before) in &observed.files {
+        if !desired.files.contains_key(path) {
+            changes.push(Change::RemoveFile { path: path.clone(), before: before.clone() });
+        }
+    }
+    for (name, after) in &desired.links {
+        let before = observed.links.get(name);
+        if before.is_none_or(|b| !holds(b, after)) {
+            changes.push(Change::HostLink { name: name.clone(), before: before.cloned(), after: Some(after.clone()) });
+        }
+    }
+    for (name, before) in &observed.links {
+        if !desired.links.contains_key(name) {
+            changes.push(Change::HostLink { name: name.clone(), before: Some(before.clone()), after: None });
+        }
+    }
+    for (name, after) in &desired.units {
+        let before = observed.units.get(name).cloned().unwrap_or_default();
+        if before != *after {
+            changes.push(Change::Unit { name: name.clone(), before, after: after.clone() });
+        }
+    }
+    for (name, before) in &observed.units {
+        if !desired.units.contains_key(name) {
+            changes.push(Change::Unit { name: name.clone(), before: before.clone(), after: Unit::default() });
+        }
+    }
+    for (name, after) in &desired.netns {
+        let in_netns = |change| Change::Netns { name: name.clone(), change };
+        match observed.netns.get(name) {
+            Some(before) => changes.extend(diff_netns(before, after).into_iter().map(in_netns)),
+            None => {
+                changes.push(in_netns(NetnsChange::Add));
+                changes.extend(diff_netns(&Netns::default(), after).into_iter().map(in_netns));
+            }
+        }
+    }
+    for name in observed.netns.keys().filter(|name| !desired.netns.contains_key(name)) {
+        changes.push(Change::Netns { name: name.clone(), change: NetnsChange::Remove });
+    }
+    changes
+}
+
+/// Tells whether a link has at least what is desired of it; networkd and admins may add to it.
+fn holds(before: &HostLink, after: &HostLink) -> bool {
+    let HostLink { is_bridge, up, master, mac, mtu, addresses } = after;
+    (!is_bridge || before.is_bridge)
+        && (!up || before.up)
+        && (master.is_none() || before.master == *master)
+        && (mac.is_none() || before.mac == *mac)
+        && (mtu.is_none() || before.mtu == *mtu)
+        && addresses.is_subset(&before.addresses)
+}
+
+/// Lists the changes within one namespace, in the order in which they can be made: what must be out of the way goes first, what
+/// is new comes before what it replaces goes, so that a service is never without an address or a route that stays.
+#[must_use]
+pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
+    let Netns { source: _, sysctl, links } = desired;
+    let mut phases = Phases::default();
+    for (key, value) in sysctl {
+        if observed.sysctl.get(key) != Some(value) {
+            phases.first.push(NetnsChange::SetSysctl { key: key.clone(), value: value.clone() });
+        }
+    }
+    for (name, link) in &observed.links {
+        let kept = links.get(name).is_some_and(|after| after.host_end.name == link.host_end.name);
+        if !kept {
+            phases.first.push(NetnsChange::RemoveLink { name: name.clone(), host_end: link.host_end.name.clone() });
+        }
+    }
+    for (name, after) in links {
+        match observed.links.get(name).filter(|before| before.host_end.name == after.host_end.name) {
+            Some(before) => diff_link(name, before, after, &mut phases),
+            None => {
+                let bare = Link { addresses: Vec::new(), routes: Vec::new(), ..after.clone() };
+                phases.links.push(NetnsChange::AddLink { name: name.clone(), link: Box::new(bare.clone()) });
+                diff_link(name, &bare, after, &mut phases);
+            }
+        }
+    }
+    let Phases { first, links, add, last } = phases;
+    [first, links, add, last].concat()
+}
+
+#[derive(Default)]
+struct Phases {
+    first: Vec<NetnsChange>,
+    links: Vec<NetnsChange>,
+    add: Vec<NetnsChange>,
+    last: Vec<NetnsChange>,
+}
+
+fn diff_link(name: &LinkName, before: &Link, after: &Link, phases: &mut Phases) {
+    // dad, accept-ra and announce show in how addresses are added and in sysctls; they leave nothing to compare on the link
+    let Link { up, mac, mtu, dad, accept_ra: _, announce: _, addresses, routes, host_end } = after;
+    if let Some(mac) = mac.filter(|m| before.mac != Some(*m)) {
+        phases.links.push(NetnsChange::SetMac { name: name.clone(), mac });
+    }
+    if let Some(mac) = host_end.mac.filter(|m| before.host_end.mac != Some(*m)) {
+        phases.links.push(NetnsChange::SetHostMac { host_end: host_end.name.clone(), mac });
+    }
+    if let Some(mtu) = mtu.filter(|m| before.mtu != Some(*m)) {
+        phases.links.push(NetnsChange::SetMtu { name: name.clone(), host_end: host_end.name.clone(), mtu });
+    }
+    if before.host_end.bridge != host_end.bridge {
+        phases.links.push(NetnsChange::SetBridge { host_end: host_end.name.clone(), bridge: host_end.bridge.clone() });
+    }
+    if *up && !before.up {
+        phases.links.push(NetnsChange::SetUp { name: name.clone(), host_end: host_end.name.clone() });
+    }
+
+    let wanted: Vec<Address> = addresses.iter().map(|a| a.canonical(name)).collect();
+    let present: Vec<Address> = before.addresses.iter().map(|a| a.canonical(name)).collect();
+    // The kernel prefers the IPv6 address added last and the IPv4 address added first; so that the first of the list is the
+    // default source in both families, IPv6 addresses are added backwards.
+    let (v4, v6): (Vec<_>, Vec<_>) = wanted.iter().filter(|a| !present.contains(a)).partition(|a| a.address.addr().is_ipv4());
+    let added: Vec<&Address> = v4.into_iter().chain(v6.into_iter().rev()).collect();
+    for address in present.iter().filter(|a| !wanted.contains(a)) {
+        let remove = NetnsChange::RemoveAddress { link: name.clone(), address: address.clone() };
+        // one IPv6 address cannot be on a link twice, so a changed one has to go before it comes again
+        let returns = added.iter().any(|a| a.address.addr() == address.address.addr());
+        if returns { phases.links.push(remove) } else { phases.last.push(remove) }
+    }
+    for address in added {
+        phases.links.push(NetnsChange::AddAddress { link: name.clone(), address: address.clone(), dad: *dad });
+    }
+
+    let key = |r: &Route| (r.to, r.effective_metric());
+    let present: BTreeMap<_, _> = before.routes.iter().map(|r| (key(r), r)).collect();
+    let wanted: BTreeMap<_, _> = routes.iter().map(|r| (key(r), r)).collect();
+    // in the order of the configuration: a route to a gateway comes before the routes by that gateway
+    for route in routes {
+        let replaces = present.get(&key(route)).copied();
+        if replaces.is_none_or(|before| before.canonical() != route.canonical()) {
+            phases.add.push(NetnsChange::SetRoute { link: name.clone(), route: route.clone(), replaces: replaces.cloned() });
+        }
+    }
+    for (key, route) in present {
+        if !wanted.contains_key(&key) {
+            phases.last.insert(0, NetnsChange::RemoveRoute { link: name.clone(), route: route.clone() });
+        }
+    }
+}
+
+impl fmt::Display for NetnsChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add => f.write_str("add network namespace"),
+            Self::Remove => f.write_str("remove network namespace"),
+            Self::SetSysctl { key, value } => write!(f, "set {key} to {value}"),
+            Self::AddLink { name, link } => {
+                write!(f, "add link '{name}' with host end '{}'", link.host_end.name)?;
+                link.host_end.bridge.as_ref().map_or(Ok(()), |bridge| write!(f, " on bridge '{bridge}'"))
+            }
+            Self::RemoveLink { name, host_end } => write!(f, "remove link '{name}' with host end '{host_end}'"),
+            Self::SetMac { name, mac } => write!(f, "set MAC address of link '{name}' to {mac}"),
+            Self::SetHostMac { host_end, mac } => write!(f, "set MAC address of host end '{host_end}' to {mac}"),
+            Self::SetMtu { name, host_end, mtu } => write!(f, "set MTU of link '{name}' and host end '{host_end}' to {mtu}"),
+            Self::SetUp { name, host_end } => write!(f, "set link '{name}' and host end '{host_end}' up"),
+            Self::SetBridge { host_end, bridge: Some(bridge) } => write!(f, "put host end '{host_end}' on bridge '{bridge}'"),
+            Self::SetBridge { host_end, bridge: None } => write!(f, "take host end '{host_end}' from its bridge"),
+            Self::AddAddress { link, address, .. } => write!(f, "add address {address} to link '{link}'"),
+            Self::RemoveAddress { link, address } => write!(f, "remove address {address} from link '{link}'"),
+            Self::SetRoute { link, route, replaces: None } => write!(f, "add route {route} to link '{link}'"),
+            Self::SetRoute { link, route, replaces: Some(old) } => write!(f, "replace route {old} by {route} on link '{link}'"),
+            Self::RemoveRoute { link, route } => write!(f, "remove route {route} from link '{link}'"),
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WriteFile { path, before: None, .. } => write!(f, "add file {}", path.display()),
+            Self::WriteFile { path, before: Some(_), .. } => write!(f, "change file {}", path.display()),
+            Self::RemoveFile { path, .. } => write!(f, "remove file {}", path.display()),
+            Self::HostLink { name, before, after: Some(after) } => write_host_link(f, name, before.as_ref(), after),
+            Self::HostLink { name, after: None, .. } => write!(f, "remove link '{name}'"),
+            Self::Unit { name, before, after } => write_unit(f, name, before, after),
+            Self::Netns { name, change: change @ (NetnsChange::Add | NetnsChange::Remove) } => write!(f, "{change} '{name}'"),
+            Self::Netns { name, change } => write!(f, "{change} in netns '{name}'"),
+        }
+    }
+}
+
+fn write_host_link(f: &mut fmt::Formatter<'_>, name: &LinkName, before: Option<&HostLink>, after: &HostLink) -> fmt::Result {
+    let HostLink { is_bridge, up, master, mac, mtu, addresses } = after;
+    let Some(before) = before else {
+        write!(f, "add {} '{name}'", if *is_bridge { "bridge" } else { "link" })?;
+        return master.as_ref().map_or(Ok(()), |bridge| write!(f, " to bridge '{bridge}'"));
+    };
+    let mut parts = Vec::new();
+    if *is_bridge && !before.is_bridge {
+        parts.push("make it a bridge".to_owned());
+    }
+    if *up && !before.up {
+        parts.push("set it up".to_owned());
+    }
+    if let Some(bridge) = master.as_ref().filter(|_| before.master != *master) {
+        parts.push(format!("put it on bridge '{bridge}'"));
+    }
+    if let Some(mac) = mac.filter(|_| before.mac != *mac) {
+        parts.push(format!("set its MAC address to {mac}"));
+    }
+    if let Some(mtu) = mtu.filter(|_| before.mtu != *mtu) {
+        parts.push(format!("set its MTU to {mtu}"));
+    }
+    parts.extend(addresses.difference(&before.addresses).map(|a| format!("add address {a}")));
+    write!(f, "link '{name}': {}", parts.join(", "))
+}
+
+fn write_unit(f: &mut fmt::Formatter<'_>, name: &UnitName, before: &Unit, after: &Unit) -> fmt::Result {
+    match (&before.bound_to, &after.bound_to) {
+        (None, Some(netns)) => write!(f, "bind {name} to netns '{netns}'"),
+        (Some(old), Some(netns)) if old != netns => write!(f, "bind {name} to netns '{netns}' instead of '{old}'"),
+        (Some(netns), None) => write!(f, "release {name} from netns '{netns}'"),
+        (_, Some(netns)) => write!(f, "restart {name} so that it runs in netns '{netns}'"),
+        (None, None) => write!(f, "restart {name} so that it runs on the host"),
+    }
+}

@@ -1,0 +1,72 @@
+//! The state of a host, desired or observed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use ipnet::IpNet;
+
+use super::{LinkName, Mac, Netns, NetnsName, UnitName};
+
+/// Everything this tool looks after on one host. The same type is what should be and what is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// By absolute path on the host (below `--root`).
+    pub files: BTreeMap<PathBuf, File>,
+    /// Bridges and uplinks on the host. systemd-networkd owns them.
+    pub links: BTreeMap<LinkName, HostLink>,
+    /// Units that run in a namespace. systemd owns them.
+    pub units: BTreeMap<UnitName, Unit>,
+    /// Namespaces that exist. A namespace whose services are stopped does not.
+    pub netns: BTreeMap<NetnsName, Netns>,
+}
+
+/// A file and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    pub content: String,
+    pub provenance: Provenance,
+}
+
+/// Who wrote a file last, by the manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provenance {
+    /// We did, and nobody has changed it since.
+    Ours,
+    /// We did, and somebody edited it.
+    Edited,
+    /// Somebody else did.
+    Foreign,
+}
+
+/// A link on the host. Desired: what must hold at least (more addresses are nobody's fault).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostLink {
+    pub is_bridge: bool,
+    pub up: bool,
+    /// The bridge it is a port of.
+    pub master: Option<LinkName>,
+    pub mac: Option<Mac>,
+    pub mtu: Option<u32>,
+    pub addresses: BTreeSet<IpNet>,
+}
+
+/// A unit and its namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unit {
+    /// The namespace its settings name in all three places (`BindsTo=`, `After=`, `NetworkNamespacePath=`).
+    pub bound_to: Option<NetnsName>,
+    /// Where its processes are; none when it does not run.
+    pub runs_in: Option<Place>,
+}
+
+/// A network namespace as seen from a process.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The host's own.
+    Host,
+    Netns(NetnsName),
+    /// One that has no name any more, or none of ours.
+    Other,
+}

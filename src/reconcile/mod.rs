@@ -1,0 +1,3 @@
+//! The pipeline: observe, diff, plan, apply, verify.
+
+pub mod netns;

@@ -1,0 +1,275 @@
+//! `up` and `down`: one namespace made to be as its record says, and taken away again.
+//!
+//! netlink and files below `/run` only: no D-Bus, no subprocess, nothing that grows with the number of namespaces.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::io::Errno;
+
+use crate::{
+    desired,
+    diff::{NetnsChange, diff_netns},
+    error::Failures,
+    model::{Netns, NetnsName},
+    sys::{
+        fs::{self, Lock, Root},
+        inside::{self, Host, Netspace},
+        netlink::{self, Batch, Socket},
+        netns::{self, Found},
+    },
+};
+
+/// What `up` has made, or was about to make when it was killed: whose a namespace and a host end are.
+fn applied_path(name: &NetnsName) -> PathBuf {
+    format!("/run/netns-networkd/netns/{name}.toml").into()
+}
+
+fn lock(name: &NetnsName) -> Result<(Lock, PathBuf)> {
+    let path = PathBuf::from(format!("/run/netns-networkd/netns/{name}.lock"));
+    Ok((Lock::wait(&path)?, path))
+}
+
+fn read_netns(path: &std::path::Path) -> Result<Option<Netns>> {
+    let Some(text) = fs::read_text(path)? else { return Ok(None) };
+    toml::from_str(&text).map(Some).with_context(|| format!("{} is broken", path.display()))
+}
+
+/// Reads what `up` applied last; none if the namespace is not up.
+pub fn read_applied(name: &NetnsName) -> Result<Option<Netns>> {
+    read_netns(&applied_path(name))
+}
+
+fn write_applied(name: &NetnsName, netns: &Netns) -> Result<()> {
+    let text = toml::to_string(netns).context("failed to write down what is applied")?;
+    fs::write_volatile(&applied_path(name), &text)
+}
+
+/// How far changes to a namespace that exists may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing that cuts off a service which uses the namespace.
+    Live,
+    /// Everything.
+    Whole,
+}
+
+/// Makes a namespace as its record says; a second time, this changes nothing. What a failed first time made is undone.
+pub fn up(name: &NetnsName) -> Result<Vec<NetnsChange>> {
+    let record = desired::record_path(name);
+    let netns = read_netns(&record).context("hint: `netns-networkd sync` writes it again")?;
+    let Some(netns) = netns else {
+        return Err(anyhow!("no netns '{name}' is known: there is no record {}", record.display()))
+            .context(format!("hint: add [namespace.{name}] to a file in /etc/netns-networkd and run `netns-networkd sync`"));
+    };
+    let source = netns.source.clone();
+    let up = || -> Result<Vec<NetnsChange>> {
+        let _lock = lock(name)?;
+        match netns::find(name)? {
+            Found::Netns(fd) => {
+                if read_applied(name)?.is_none() {
+                    return Err(anyhow!("{} exists and was not made by netns-networkd", netns::path(name).display())).context(format!(
+                        "hint: if nothing needs it, remove it with `ip netns delete {name}`, then start the service again"
+                    ));
+                }
+                converge_locked(name, netns, &fd, Reach::Whole)
+            }
+            Found::Nothing | Found::Stale => create(name, netns),
+        }
+    };
+    up().with_context(|| format!("failed to bring up netns '{name}' of {source}"))
+}
+
+/// Changes a namespace that exists as far as its services can keep running; gives what was changed.
+pub fn converge(name: &NetnsName, desired: Netns, reach: Reach) -> Result<Vec<NetnsChange>> {
+    let _lock = lock(name)?;
+    match netns::find(name)? {
+        Found::Netns(fd) => converge_locked(name, desired, &fd, reach).with_context(|| format!("failed to change netns '{name}'")),
+        // its last service stopped meanwhile: nothing to change
+        Found::Nothing | Found::Stale => Ok(Vec::new()),
+    }
+}
+
+/// Lists what differs in a namespace that exists; nothing if it does not. The desired state is filled in from the host.
+pub fn observe(name: &NetnsName, desired: &mut Netns) -> Result<Option<Netns>> {
+    let Found::Netns(fd) = netns::find(name)? else { return Ok(None) };
+    let mut host = Host::open()?;
+    resolve(name, desired, &mut host, &BTreeMap::new())?;
+    let wanted = &*desired;
+    netns::inside(&fd, || Ok(Some(inside::observe(&mut host, &mut Socket::open()?, wanted)?.0)))
+}
+
+fn resolve(
+    name: &NetnsName,
+    netns: &mut Netns,
+    host: &mut Host,
+    bridges: &BTreeMap<crate::model::LinkName, netlink::KernelLink>,
+) -> Result<()> {
+    let Some(machine_id) = fs::machine_id(&Root::new("/"))? else {
+        return Err(anyhow!("/etc/machine-id has no machine-id")).context("hint: `systemd-machine-id-setup` makes one");
+    };
+    let mut mtus = BTreeMap::new();
+    for bridge in desired::bridges(netns) {
+        let link = match bridges.get(&bridge) {
+            Some(link) => Some(link.clone()),
+            None => netlink::link_by_name(&mut host.socket, bridge.as_str())?,
+        };
+        mtus.extend(link.map(|link| (bridge, link.mtu)));
+    }
+    desired::resolve(name, netns, &machine_id, &mtus);
+    Ok(())
+}
+
+fn hint_bridge(netns: &Netns) -> String {
+    let names: Vec<String> = desired::bridges(netns).iter().map(ToString::to_string).collect();
+    format!(
+        "hint: `networkctl status {}` shows what networkd makes of it; `netns-networkd sync` mends bridges of the configuration",
+        names.join(" ")
+    )
+}
+
+fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
+    let mut host = Host::open()?;
+    // a run that was killed, or a namespace removed by hand, may have left host ends
+    if let Some(left) = read_applied(name)? {
+        remove_host_ends(&mut host, &left)?;
+    }
+    let bridges = host.bridges(&desired::bridges(&netns)).with_context(|| hint_bridge(&netns))?;
+    resolve(name, &mut netns, &mut host, &bridges)?;
+    write_applied(name, &netns)?;
+    let changes = diff_netns(&Netns::default(), &netns);
+    let made = netns::create(name, || {
+        let mut inner = Socket::open()?;
+        let space = Netspace { host: &mut host, inner: &mut inner, bridges: &bridges, indexes: BTreeMap::new(), fresh: true };
+        inside::apply(space, &changes, &netns)
+    });
+    if let Err(error) = made {
+        let mut failures = Failures::default();
+        failures.add(Err(error));
+        take_away(name, &mut host, Some(&netns), &mut failures);
+        failures.result()?;
+    }
+    Ok(std::iter::once(NetnsChange::Add).chain(changes).collect())
+}
+
+fn converge_locked(name: &NetnsName, mut netns: Netns, fd: &std::os::fd::OwnedFd, reach: Reach) -> Result<Vec<NetnsChange>> {
+    let mut host = Host::open()?;
+    let bridges = host.bridges(&desired::bridges(&netns)).with_context(|| hint_bridge(&netns))?;
+    resolve(name, &mut netns, &mut host, &bridges)?;
+    let mut all = Vec::new();
+    // removing an address takes routes with it that stay; a second look puts them back
+    for _ in 0..3 {
+        let changes = netns::inside(fd, || {
+            let mut inner = Socket::open()?;
+            let (observed, indexes) = inside::observe(&mut host, &mut inner, &netns)?;
+            let mut changes = diff_netns(&observed, &netns);
+            if reach == Reach::Live {
+                changes = live(changes).0;
+            }
+            let mut applied = netns.clone();
+            // until a link is gone, it is ours
+            for (link_name, link) in observed.links {
+                applied.links.entry(link_name).or_insert(link);
+            }
+            write_applied(name, &applied)?;
+            let space = Netspace { host: &mut host, inner: &mut inner, bridges: &bridges, indexes, fresh: false };
+            inside::apply(space, &changes, &netns)?;
+            Ok(changes)
+        })?;
+        if changes.is_empty() {
+            break;
+        }
+        all.extend(changes);
+    }
+    if reach == Reach::Whole {
+        write_applied(name, &netns)?;
+    }
+    Ok(all)
+}
+
+/// Parts the changes that a running service does not notice from those that would cut it off: a link that has to be made anew.
+#[must_use]
+pub fn live(changes: Vec<NetnsChange>) -> (Vec<NetnsChange>, Vec<NetnsChange>) {
+    let added: Vec<_> =
+        changes.iter().filter_map(|c| if let NetnsChange::AddLink { name, .. } = c { Some(name.clone()) } else { None }).collect();
+    let removed: Vec<_> =
+        changes.iter().filter_map(|c| if let NetnsChange::RemoveLink { name, .. } = c { Some(name.clone()) } else { None }).collect();
+    changes.into_iter().partition(|change| {
+        let (NetnsChange::AddLink { name: link, .. }
+        | NetnsChange::RemoveLink { name: link, .. }
+        | NetnsChange::AddAddress { link, .. }
+        | NetnsChange::SetRoute { link, .. }) = change
+        else {
+            return true;
+        };
+        !(added.contains(link) && removed.contains(link))
+    })
+}
+
+/// Takes a namespace away, host ends first, then the namespace; goes on past errors and reports them all.
+pub fn down(name: &NetnsName) -> Result<()> {
+    let (_lock, lock_path) = lock(name)?;
+    let mut failures = Failures::default();
+    let applied = match read_applied(name) {
+        Ok(None) => {
+            let found = netns::find(name)?;
+            fs::remove(&lock_path)?;
+            if matches!(found, Found::Netns(_)) {
+                bail!("failed to take down netns '{name}': {} exists and was not made by netns-networkd", netns::path(name).display());
+            }
+            return Ok(());
+        }
+        Ok(applied) => applied,
+        Err(error) => {
+            failures.add(Err(error));
+            None
+        }
+    };
+    match Host::open() {
+        Ok(mut host) => take_away(name, &mut host, applied.as_ref(), &mut failures),
+        Err(error) => failures.add(Err(error)),
+    }
+    if failures.is_empty() {
+        failures.add(fs::remove(&lock_path));
+    }
+    failures.result().with_context(|| format!("failed to take down netns '{name}'"))
+}
+
+fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>, failures: &mut Failures) {
+    if let Some(applied) = applied {
+        failures.add(remove_host_ends(host, applied));
+    }
+    let removed = netns::remove(name);
+    let gone = removed.is_ok();
+    failures.add(removed);
+    if gone {
+        failures.add(fs::remove(&applied_path(name)));
+    }
+}
+
+/// Removes the host ends that are ours: pairs that carry the name and the MAC address that we gave them.
+fn remove_host_ends(host: &mut Host, applied: &Netns) -> Result<()> {
+    let mut indexes = Vec::new();
+    for link in applied.links.values() {
+        let end = &link.host_end;
+        let found = netlink::link_by_name(&mut host.socket, end.name.as_str())?;
+        let ours = found.filter(|found| found.kind.as_deref() == Some("veth") && (end.mac.is_none() || found.mac == end.mac));
+        indexes.extend(ours.map(|found| found.index));
+    }
+    if indexes.is_empty() {
+        return Ok(());
+    }
+    // a group that nobody else uses at this moment
+    let group = 0x6e6e_0000 | (rustix::process::getpid().as_raw_pid().cast_unsigned() & 0xffff);
+    let mut batch = Batch::default();
+    for message in netlink::remove_group(&indexes, group) {
+        batch.push((), message, 0);
+    }
+    for ((), refusal) in host.socket.request(batch)? {
+        // the kernel was faster
+        if refusal.errno != Errno::NODEV {
+            return Err(refusal).context("failed to remove host ends");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! State -> the text of `.netdev`, `.network` and drop-in files. The only user of `ini`.
+//!
+//! What each line is for, and the versions of systemd that need it, stands at the function that writes it.
+
+mod dns;
+mod network;
+mod unit;
+
+pub use dns::{nsswitch_conf, resolv_conf};
+pub use network::{bridge_netdev, bridge_network, port_network, uplink_network};
+pub use unit::{netns_drop_in, unit_drop_in};
+
+use ini::{EscapePolicy, Ini, Properties, WriteOption};
+
+/// A unit or network file: sections in order, some of them repeated, settings in order, some of them repeated.
+#[derive(Default)]
+struct UnitFile {
+    ini: Ini,
+}
+
+impl UnitFile {
+    fn section<'a>(mut self, name: &str, settings: impl IntoIterator<Item = (&'a str, String)>) -> Self {
+        let mut properties = Properties::new();
+        for (key, value) in settings {
+            // a newline would begin a setting of its own; Config has refused it, so this is a bug if it happens
+            assert!(!value.contains(char::is_control), "control character in {key}=");
+            properties.append(key, value);
+        }
+        if !properties.is_empty() {
+            match self.ini.entry(Some(name.to_owned())) {
+                ini::SectionEntry::Vacant(entry) => {
+                    entry.insert(properties);
+                }
+                ini::SectionEntry::Occupied(mut entry) => entry.append(properties),
+            }
+        }
+        self
+    }
+
+    /// Gives the text. `source` is the file that it comes from, `file:line` or `file`.
+    fn text(&self, source: &str) -> String {
+        let options = WriteOption { escape_policy: EscapePolicy::Nothing, line_separator: ini::LineSeparator::CR, kv_separator: "=" };
+        let mut bytes = Vec::new();
+        // writing to memory does not fail
+        let _ = self.ini.write_to_opt(&mut bytes, options);
+        let body = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+        format!("{}\n{body}\n", header(source))
+    }
+}
+
+/// The first lines of every file: where it comes from. Without the line number, which would change with every edit above.
+fn header(source: &str) -> String {
+    let file = source.rsplit_once(':').map_or(source, |(file, _)| file);
+    format!(
+        "# Made by netns-networkd from {file}; change it there and run `netns-networkd sync`.\n\
+         # To add settings, use a drop-in: an edit here is kept and reported, and never updated again."
+    )
+}
+
+/// `yes` and `no` of systemd.
+fn yes_no(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}

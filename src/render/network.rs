@@ -1,0 +1,81 @@
+//! systemd.netdev(5) and systemd.network(5) files.
+
+use super::{UnitFile, yes_no};
+use crate::{
+    config::{Bridge, Uplink},
+    model::{LinkName, Route},
+};
+
+/// `.netdev` of a bridge. networkd makes the MAC address from the machine-id where none is given (`MACAddress=` of
+/// systemd.netdev(5)); without a MAC of its own a bridge would change it with its ports.
+#[must_use]
+pub fn bridge_netdev(name: &LinkName, bridge: &Bridge) -> String {
+    let Bridge { source, uplinks: _, addresses: _, routes: _, dns: _, mac, mtu, stp } = bridge;
+    let mut netdev = vec![("Name", name.to_string()), ("Kind", "bridge".to_owned())];
+    netdev.extend(mac.map(|mac| ("MACAddress", mac.to_string())));
+    netdev.extend(mtu.map(|mtu| ("MTUBytes", mtu.to_string())));
+    UnitFile::default().section("NetDev", netdev).section("Bridge", stp.map(|stp| ("STP", yes_no(stp)))).text(source)
+}
+
+/// `.network` of a bridge: its addresses on the host, if any.
+#[must_use]
+pub fn bridge_network(name: &LinkName, bridge: &Bridge) -> String {
+    let Bridge { source, uplinks, addresses, routes, dns, mac: _, mtu, stp: _ } = bridge;
+    let has_ipv6 = addresses.iter().any(|a| a.addr().is_ipv6());
+    // online waits for what the host is reached by, not for a bridge that has no carrier until the first service starts
+    let required = !uplinks.is_empty() && !addresses.is_empty();
+    let mut link = vec![("RequiredForOnline", yes_no(required))];
+    link.extend(mtu.map(|mtu| ("MTUBytes", mtu.to_string())));
+    let mut network = vec![
+        // or the bridge is not set up before its first port, and loses its addresses with its last (systemd#11650)
+        ("ConfigureWithoutCarrier", "yes".to_owned()),
+        ("LinkLocalAddressing", if has_ipv6 { "ipv6" } else { "no" }.to_owned()),
+        ("IPv6AcceptRA", "no".to_owned()),
+    ];
+    network.extend(addresses.iter().map(|a| ("Address", a.to_string())));
+    network.extend(dns.iter().map(|ip| ("DNS", ip.to_string())));
+    let file = UnitFile::default().section("Match", [("Name", name.to_string())]).section("Link", link).section("Network", network);
+    routes.iter().fold(file, |file, route| file.section("Route", route_settings(route))).text(source)
+}
+
+fn route_settings(route: &Route) -> Vec<(&'static str, String)> {
+    let Route { to, via, source, metric, on_link } = route;
+    let mut settings = Vec::new();
+    settings.extend(via.map(|via| ("Gateway", via.to_string())));
+    if !route.is_default() || via.is_none() {
+        settings.push(("Destination", to.to_string()));
+    }
+    settings.extend(source.map(|source| ("PreferredSource", source.to_string())));
+    settings.extend(metric.map(|metric| ("Metric", metric.to_string())));
+    if *on_link {
+        settings.push(("GatewayOnLink", yes_no(true)));
+    }
+    settings
+}
+
+/// What every bridge port has: no addresses of its own, and nobody waits for it.
+fn port(name: &LinkName, kind: Option<&str>, bridge: (&'static str, String), source: &str) -> String {
+    let mut matches = vec![("Name", name.to_string())];
+    matches.extend(kind.map(|kind| ("Kind", kind.to_owned())));
+    UnitFile::default()
+        .section("Match", matches)
+        .section("Link", [("RequiredForOnline", yes_no(false))])
+        .section("Network", [bridge, ("LinkLocalAddressing", yes_no(false)), ("IPv6AcceptRA", yes_no(false))])
+        .text(source)
+}
+
+/// `.network` of an uplink: it joins its bridge.
+#[must_use]
+pub fn uplink_network(uplink: &Uplink, bridge: &LinkName, source: &str) -> String {
+    port(uplink.name(), None, ("Bridge", bridge.to_string()), source)
+}
+
+/// `.network` of a host end. `up` makes it as a port of its bridge, and networkd is told to leave it there: by `Bridge=` where
+/// networkd has the bridge from us, by `KeepMaster=` where the bridge is somebody else's (networkd takes `Bridge=` only of a
+/// bridge whose .netdev it has; without `KeepMaster=` the first reconfigure detaches the port). `Kind=` keeps the file from a
+/// link of the same name that is not ours.
+#[must_use]
+pub fn port_network(host_end: &LinkName, bridge: &LinkName, bridge_is_ours: bool, source: &str) -> String {
+    let setting = if bridge_is_ours { ("Bridge", bridge.to_string()) } else { ("KeepMaster", yes_no(true)) };
+    port(host_end, Some("veth"), setting, source)
+}

@@ -1,0 +1,225 @@
+//! Files: below a root that is `/` or an image, written so that a reader never sees half a file.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+
+/// Where the host's files are: `/`, or the folder of an image (`--root`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root(PathBuf);
+
+impl Root {
+    /// Takes a folder; `/` is the running host.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Tells whether this is the running host and not an image.
+    #[must_use]
+    pub fn is_host(&self) -> bool {
+        self.0 == Path::new("/")
+    }
+
+    /// Gives the place of a file of the host.
+    #[must_use]
+    pub fn at(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.0.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+/// Reads a file as text; none if there is none. Bytes that are no UTF-8 are replaced, which makes the text differ from any of ours.
+pub fn read_text(path: &Path) -> Result<Option<String>> {
+    Ok(read_bytes(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Reads a file; none if there is none.
+pub fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("failed to read {}", path.display())),
+    }
+}
+
+/// Tells whether something other than a plain file stands at a path (a link, above all: `/dev/null` masks a file).
+#[must_use]
+pub fn is_special(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| !m.is_file())
+}
+
+/// Tells whether a link, to a file that need not exist, or anything else stands at a path.
+#[must_use]
+pub fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// An entry of a folder, as the search path of the configuration needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub path: PathBuf,
+    /// The path with all links followed; none for a dangling link.
+    pub target: Option<PathBuf>,
+}
+
+/// Lists a folder in name order; nothing where there is no such folder.
+pub fn list(directory: &Path) -> Result<Vec<Entry>> {
+    let failed = || format!("failed to list {}", directory.display());
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(failed),
+    };
+    let mut list = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(failed)?.path();
+        let target = fs::canonicalize(&path).ok();
+        list.push(Entry { path, target });
+    }
+    list.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(list)
+}
+
+/// Reads the machine-id; none in an image that has not booted yet.
+pub fn machine_id(root: &Root) -> Result<Option<String>> {
+    let text = read_text(&root.at("/etc/machine-id"))?.unwrap_or_default();
+    let id = text.trim();
+    Ok((id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned()))
+}
+
+/// A lock that holds until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Waits for a lock. The file may be removed by whoever holds the lock; who waited then takes the new one.
+    pub fn wait(path: &Path) -> Result<Self> {
+        let failed = || format!("failed to lock {}", path.display());
+        create_directory(path.parent().unwrap_or(Path::new("/")))?;
+        loop {
+            let mut options = OpenOptions::new();
+            let file = options.create(true).truncate(false).write(true).mode(0o600).open(path).with_context(failed)?;
+            loop {
+                match flock(&file, FlockOperation::LockExclusive) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    other => break other.with_context(failed)?,
+                }
+            }
+            let same = |a: &fs::Metadata, b: &fs::Metadata| {
+                use std::os::unix::fs::MetadataExt;
+                (a.dev(), a.ino()) == (b.dev(), b.ino())
+            };
+            let locked = file.metadata().with_context(failed)?;
+            if fs::metadata(path).is_ok_and(|now| same(&locked, &now)) {
+                return Ok(Self { _file: file });
+            }
+        }
+    }
+}
+
+/// Makes a folder with its parents, readable by all as networkd needs it.
+pub fn create_directory(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("failed to create directory {}", path.display()))
+}
+
+/// Removes a file; nothing to do where there is none.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).with_context(|| format!("failed to remove {}", path.display())),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder if it is empty; what others put there keeps it.
+pub fn remove_empty_directory(path: &Path) {
+    let _ = fs::remove_dir(path);
+}
+
+/// Writes one file at once: see [`Staged`].
+pub fn write(path: &Path, content: &str) -> Result<()> {
+    let mut staged = Staged::default();
+    staged.add(path, content)?;
+    staged.commit(path)?;
+    staged.finish()
+}
+
+/// Writes a file below `/run`, where nothing outlives a crash of the machine: whole or not at all, without waiting for a disk.
+pub fn write_volatile(path: &Path, content: &str) -> Result<()> {
+    create_directory(path.parent().unwrap_or(Path::new("/")))?;
+    let temporary = temporary(path)?;
+    let write = || fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, path));
+    write().with_context(|| format!("failed to write {}", path.display()))
+}
+
+/// Files that are written in two steps: first all of them beside their targets, down to the disk; then each renamed over its
+/// target. What fails for lack of space or rights fails in the first step, when nothing has changed yet.
+#[derive(Debug, Default)]
+pub struct Staged {
+    waiting: BTreeSet<PathBuf>,
+    directories: BTreeSet<PathBuf>,
+}
+
+/// The name beside the target under which its new content waits. Always the same, so that a killed run leaves no second one.
+fn temporary(path: &Path) -> Result<PathBuf> {
+    let Some(name) = path.file_name().and_then(|n| n.to_str()) else { bail!("{} has no file name", path.display()) };
+    Ok(path.with_file_name(format!(".{name}.netns-networkd-new")))
+}
+
+impl Staged {
+    /// Writes the new content of `path` beside it, mode 0644: networkd reads its files as user systemd-network.
+    pub fn add(&mut self, path: &Path, content: &str) -> Result<()> {
+        let failed = || format!("failed to write {}", path.display());
+        create_directory(path.parent().unwrap_or(Path::new("/")))?;
+        let temporary = temporary(path)?;
+        remove(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary).with_context(failed)?;
+        self.waiting.insert(path.to_owned());
+        // the umask may have taken bits away
+        file.set_permissions(Permissions::from_mode(0o644)).with_context(failed)?;
+        file.write_all(content.as_bytes()).with_context(failed)?;
+        file.sync_all().with_context(failed)
+    }
+
+    /// Puts the new content of `path` in place.
+    pub fn commit(&mut self, path: &Path) -> Result<()> {
+        fs::rename(temporary(path)?, path).with_context(|| format!("failed to write {}", path.display()))?;
+        self.waiting.remove(path);
+        self.directories.extend(path.parent().map(Path::to_owned));
+        Ok(())
+    }
+
+    /// Makes the renames durable.
+    pub fn finish(&mut self) -> Result<()> {
+        for directory in std::mem::take(&mut self.directories) {
+            let synced = File::open(&directory).and_then(|d| d.sync_all());
+            synced.with_context(|| format!("failed to sync {}", directory.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    /// What was not committed goes.
+    fn drop(&mut self) {
+        for path in &self.waiting {
+            if let Ok(temporary) = temporary(path) {
+                let _ = fs::remove_file(temporary);
+            }
+        }
+    }
+}
+
+/// Removes what a killed run left beside `path`.
+pub fn remove_leftover(path: &Path) -> Result<()> {
+    remove(&temporary(path)?)
+}

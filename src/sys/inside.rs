@@ -1,0 +1,380 @@
+//! One namespace from within: what is there, making changes, waiting until it is usable.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::{AsRawFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
+use rustix::io::Errno;
+
+use super::{
+    netlink::{self, Batch, GROUP_IPV6_ADDRESS, GROUP_LINK, KernelLink, Monitor, Numbers, PortState, Request, Side, Socket},
+    sysctl,
+};
+use crate::{
+    diff::NetnsChange,
+    model::{Dad, HostEnd, Link, LinkName, Netns},
+};
+
+/// How long `up` waits for a bridge that networkd or somebody else is still to make.
+pub const BRIDGE_WAIT: Duration = Duration::from_secs(15);
+/// How long `up` waits until addresses are usable and ports forward: with spanning tree a port listens and learns for twice the
+/// forward delay, 30 s, before it forwards.
+pub const READY_WAIT: Duration = Duration::from_secs(40);
+
+/// How long duplicate detection waits for an answer with `dad = "wait"`, in milliseconds. The random delay before it is off in
+/// every namespace (`router_solicitation_delay`, see `desired`).
+const FAST_DAD_MS: u64 = 100;
+/// The kernel's own value (`ND_RETRANS_TIMER`), in milliseconds.
+const RFC_DAD_MS: u64 = 1000;
+
+/// The host's side: its socket, its namespace.
+#[derive(Debug)]
+pub struct Host {
+    pub socket: Socket,
+    pub netns: OwnedFd,
+}
+
+impl Host {
+    /// Opens the host's side; must be called outside of every namespace.
+    pub fn open() -> Result<Self> {
+        Ok(Self { socket: Socket::open()?, netns: super::netns::host()? })
+    }
+
+    /// Waits until all the bridges exist and are up, and gives their links.
+    pub fn bridges(&mut self, names: &BTreeSet<LinkName>) -> Result<BTreeMap<LinkName, KernelLink>> {
+        let deadline = Instant::now() + BRIDGE_WAIT;
+        let mut monitor = None;
+        loop {
+            let mut found = BTreeMap::new();
+            let mut missing = None;
+            for name in names {
+                match netlink::link_by_name(&mut self.socket, name.as_str())? {
+                    Some(link) if link.kind.as_deref() != Some("bridge") => bail!("link '{name}' is not a bridge"),
+                    Some(link) if link.up => {
+                        found.insert(name.clone(), link);
+                    }
+                    Some(_) => missing = missing.or(Some((name, "is down"))),
+                    None => missing = missing.or(Some((name, "does not exist"))),
+                }
+            }
+            let Some((name, why)) = missing else { return Ok(found) };
+            // subscribe first and look once more, or what happens in between is missed
+            let Some(monitor) = &monitor else {
+                monitor = Some(Monitor::open(&[GROUP_LINK])?);
+                continue;
+            };
+            if !Monitor::wait(&[monitor], deadline)? {
+                bail!("bridge '{name}' {why}, after waiting {} s for it", BRIDGE_WAIT.as_secs());
+            }
+        }
+    }
+}
+
+/// Reads what is in the namespace of the calling thread. Of addresses and routes only those that this tool added or that are
+/// wanted: the others belong to services and admins.
+pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns) -> Result<(Netns, BTreeMap<LinkName, u32>)> {
+    let mut netns = Netns::default();
+    for key in wanted.sysctl.keys() {
+        netns.sysctl.extend(sysctl::read(key)?.map(|value| (key.clone(), value)));
+    }
+    let mut names = BTreeMap::new();
+    let mut indexes = BTreeMap::new();
+    for kernel in netlink::links(inner)? {
+        // only pairs whose other end is on the host can be ours; a service may make links of its own
+        let (Some("veth"), Some(peer), true) = (kernel.kind.as_deref(), kernel.peer, kernel.elsewhere) else { continue };
+        let Ok(name) = LinkName::parse(&kernel.name) else { continue };
+        let Some(end) = netlink::link_by_index(&mut host.socket, peer)?.filter(|end| end.peer == Some(kernel.index)) else { continue };
+        let Ok(end_name) = LinkName::parse(&end.name) else { continue };
+        let bridge = match end.master {
+            Some(master) => netlink::link_by_index(&mut host.socket, master)?.and_then(|b| LinkName::parse(&b.name).ok()),
+            None => None,
+        };
+        let wanted = wanted.links.get(&name);
+        let link = Link {
+            up: kernel.up && end.up,
+            mac: kernel.mac,
+            mtu: Some(if kernel.mtu == end.mtu { kernel.mtu } else { 0 }),
+            dad: wanted.map_or(Dad::default(), |w| w.dad),
+            accept_ra: wanted.is_some_and(|w| w.accept_ra),
+            announce: wanted.is_some_and(|w| w.announce),
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            host_end: HostEnd { name: end_name, mac: end.mac, bridge },
+        };
+        names.insert(kernel.index, name.clone());
+        indexes.insert(name.clone(), kernel.index);
+        netns.links.insert(name, link);
+    }
+    for state in netlink::addresses(inner)? {
+        let Some(name) = names.get(&state.index) else { continue };
+        let address = state.address.canonical(name);
+        let is_wanted = || wanted.links.get(name).is_some_and(|l| l.addresses.iter().any(|a| a.canonical(name) == address));
+        if let Some(link) = netns.links.get_mut(name).filter(|_| state.ours || is_wanted()) {
+            link.addresses.push(address);
+        }
+    }
+    for state in netlink::routes(inner)? {
+        let Some(name) = names.get(&state.index) else { continue };
+        let is_wanted = || wanted.links.get(name).is_some_and(|l| l.routes.iter().any(|r| r.canonical() == state.route.canonical()));
+        if let Some(link) = netns.links.get_mut(name).filter(|_| state.ours || is_wanted()) {
+            link.routes.push(state.route.clone());
+        }
+    }
+    Ok((netns, indexes))
+}
+
+/// What `apply` works on: both sides, and what they have.
+#[derive(Debug)]
+pub struct Netspace<'a> {
+    pub host: &'a mut Host,
+    pub inner: &'a mut Socket,
+    pub bridges: &'a BTreeMap<LinkName, KernelLink>,
+    /// Indexes of the links inside.
+    pub indexes: BTreeMap<LinkName, u32>,
+    /// It has just been made: there is nothing in it, and its loopback link is down.
+    pub fresh: bool,
+}
+
+/// Makes the changes, in order, and waits until all that is desired is usable. Runs inside the namespace.
+pub fn apply(space: Netspace, changes: &[NetnsChange], desired: &Netns) -> Result<()> {
+    let Netspace { host, inner, bridges, indexes, fresh } = space;
+    let mut numbers = Numbers {
+        host_netns: host.netns.as_raw_fd(),
+        bridges: bridges.iter().map(|(name, link)| (name.clone(), link.index)).collect(),
+        links: indexes,
+        fast_dad: fast_dad(changes),
+    };
+    // new links get their indexes here and not in the kernel, so that all messages about them can go in one batch; links that
+    // services may have made take part in the count
+    let mut next = 2;
+    if !fresh && changes.iter().any(|c| matches!(c, NetnsChange::AddLink { .. })) {
+        next = netlink::links(inner)?.iter().map(|l| l.index).max().unwrap_or(1) + 1;
+    }
+    for change in changes {
+        if let NetnsChange::AddLink { name, .. } = change {
+            numbers.links.insert(name.clone(), next);
+            next += 1;
+        }
+    }
+
+    let mut queue = Queue { host, inner, batch: Batch::default(), side: Side::Inside };
+    let made = make_changes(&mut queue, changes, desired, &numbers, fresh);
+    // a failed batch may have stopped anywhere; the timers go back in any case
+    queue.batch = Batch::default();
+    let restored = numbers
+        .fast_dad
+        .iter()
+        .filter_map(|name| numbers.links.get(name))
+        .try_for_each(|index| queue.push(None, netlink::neighbour_timer(*index, RFC_DAD_MS)));
+    made.and(restored).and_then(|()| queue.flush())
+}
+
+fn make_changes<'a>(queue: &mut Queue<'a>, changes: &'a [NetnsChange], desired: &Netns, numbers: &Numbers, fresh: bool) -> Result<()> {
+    if fresh {
+        queue.push(None, netlink::loopback_up())?;
+    }
+    for name in &numbers.fast_dad {
+        let made_here = changes.iter().any(|c| matches!(c, NetnsChange::AddLink { name: new, .. } if new == name));
+        if let (false, Some(index)) = (made_here, numbers.links.get(name)) {
+            queue.push(None, netlink::neighbour_timer(*index, FAST_DAD_MS))?;
+        }
+    }
+    let (late, early): (Vec<_>, Vec<_>) = changes.iter().partition(|change| is_late(change));
+    for change in &early {
+        queue.make(change, numbers)?;
+    }
+    queue.flush()?;
+    wait_until_ready(queue.host, queue.inner, &ready_list(desired, numbers))?;
+    for change in &late {
+        queue.make(change, numbers)?;
+    }
+    for change in changes {
+        // the port forwards now, so neighbours hear it
+        if let NetnsChange::AddLink { name, link } = change
+            && let (true, Some(mac), Some(index)) = (link.announce, link.mac, numbers.links.get(name))
+        {
+            queue.push(Some(change), Request { side: Side::Inside, message: netlink::set_mac(*index, mac), flags: 0 })?;
+        }
+    }
+    queue.flush()
+}
+
+/// A route whose source address is IPv6 is refused (EINVAL) while that address is tentative.
+fn is_late(change: &NetnsChange) -> bool {
+    matches!(change, NetnsChange::SetRoute { route, .. } if route.source.is_some_and(|ip| ip.is_ipv6()))
+}
+
+/// Requests on their way: as many as possible go in one system call, in order, each to the socket of its side.
+struct Queue<'a> {
+    host: &'a mut Host,
+    inner: &'a mut Socket,
+    batch: Batch<Option<&'a NetnsChange>>,
+    side: Side,
+}
+
+impl<'a> Queue<'a> {
+    fn make(&mut self, change: &'a NetnsChange, numbers: &Numbers) -> Result<()> {
+        let failed = || format!("failed to {change}");
+        if let NetnsChange::SetSysctl { key, value } = change {
+            self.flush()?;
+            return sysctl::write(key, value);
+        }
+        for request in netlink::requests(change, numbers).with_context(failed)? {
+            self.push(Some(change), request)?;
+        }
+        if let NetnsChange::AddLink { name, link } = change {
+            let index = numbers.links.get(name).copied().unwrap_or_default();
+            if numbers.fast_dad.contains(name) {
+                self.push(Some(change), netlink::neighbour_timer(index, FAST_DAD_MS))?;
+            }
+            self.link_sysctls(name, link)?;
+            self.push(Some(change), netlink::link_up(index))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the settings of a new link that must be there before it is up. Most links need none, and save the system call that
+    /// ends the batch.
+    fn link_sysctls(&mut self, name: &LinkName, link: &Link) -> Result<()> {
+        // sysctl(8) writes a dot in a name as a slash
+        let name = name.as_str().replace('.', "/");
+        let mut wanted = Vec::new();
+        if link.accept_ra {
+            wanted.extend([("accept_ra", "1"), ("autoconf", "1")]);
+        }
+        if link.dad == Dad::Rfc {
+            wanted.push(("router_solicitation_delay", "1"));
+        }
+        if link.dad == Dad::Optimistic {
+            wanted.extend([("optimistic_dad", "1"), ("use_optimistic", "1")]);
+        }
+        if !wanted.is_empty() {
+            self.flush()?;
+        }
+        for (key, value) in wanted {
+            sysctl::write(&format!("net.ipv6.conf.{name}.{key}"), value)?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, change: Option<&'a NetnsChange>, request: Request) -> Result<()> {
+        if request.side != self.side {
+            self.flush()?;
+            self.side = request.side;
+        }
+        self.batch.push(change, request.message, request.flags);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let socket = match self.side {
+            Side::Inside => &mut *self.inner,
+            Side::Host => &mut self.host.socket,
+        };
+        for (change, refusal) in socket.request(batch)? {
+            let unchanged = match change {
+                // somebody (a service, the kernel) was faster
+                Some(NetnsChange::AddAddress { .. } | NetnsChange::SetRoute { .. }) => refusal.errno == Errno::EXIST,
+                Some(NetnsChange::RemoveAddress { .. }) => refusal.errno == Errno::ADDRNOTAVAIL,
+                Some(NetnsChange::RemoveRoute { .. }) => matches!(refusal.errno, Errno::SRCH | Errno::NOENT),
+                Some(NetnsChange::RemoveLink { .. }) => refusal.errno == Errno::NODEV,
+                _ => false,
+            };
+            if !unchanged {
+                let what = change.map_or_else(|| "set the loopback link up".to_owned(), ToString::to_string);
+                return Err(refusal).with_context(|| format!("failed to {what}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lists the links whose duplicate detection is shortened for the addresses that they get now: 0.1 s instead of 1-2 s. The timer
+/// also paces neighbour resolution, so it is put back afterwards.
+fn fast_dad(changes: &[NetnsChange]) -> BTreeSet<LinkName> {
+    let links = changes.iter().filter_map(|change| match change {
+        NetnsChange::AddAddress { link, address, dad: Dad::Wait } if address.address.addr().is_ipv6() => Some(link.clone()),
+        _ => None,
+    });
+    links.collect()
+}
+
+/// What must be usable before `up` returns.
+#[derive(Debug, Default)]
+struct ReadyList {
+    /// IPv6 addresses by link index; IPv4 has no duplicate detection in the kernel.
+    addresses: Vec<(u32, LinkName, IpNet)>,
+    /// Host ends that are bridge ports.
+    ports: Vec<(LinkName, LinkName)>,
+}
+
+fn ready_list(desired: &Netns, numbers: &Numbers) -> ReadyList {
+    let mut list = ReadyList::default();
+    for (name, link) in &desired.links {
+        list.ports.extend(link.host_end.bridge.clone().map(|bridge| (link.host_end.name.clone(), bridge)));
+        let waits = matches!(link.dad, Dad::Wait | Dad::Rfc);
+        if let Some(index) = numbers.links.get(name).filter(|_| waits) {
+            let ipv6 = link.addresses.iter().map(|a| a.address).filter(|a| a.addr().is_ipv6());
+            list.addresses.extend(ipv6.map(|address| (*index, name.clone(), address)));
+        }
+    }
+    list
+}
+
+fn wait_until_ready(host: &mut Host, inner: &mut Socket, list: &ReadyList) -> Result<()> {
+    if list.addresses.is_empty() && list.ports.is_empty() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + READY_WAIT;
+    let mut monitors: Option<(Monitor, Monitor)> = None;
+    loop {
+        let Some(waiting) = not_ready(host, inner, list)? else { return Ok(()) };
+        // subscribe first and look once more, or what happens in between is missed
+        let Some((here, there)) = &monitors else {
+            let there = super::netns::inside(&host.netns, || Monitor::open(&[GROUP_LINK]))?;
+            monitors = Some((Monitor::open(&[GROUP_IPV6_ADDRESS])?, there));
+            continue;
+        };
+        if !Monitor::wait(&[here, there], deadline)? {
+            bail!("{waiting}, after waiting {} s for it", READY_WAIT.as_secs());
+        }
+    }
+}
+
+/// Names the first thing that is not usable yet; none if all are. A duplicate address is an error at once.
+fn not_ready(host: &mut Host, inner: &mut Socket, list: &ReadyList) -> Result<Option<String>> {
+    for (port, bridge) in &list.ports {
+        let Some(link) = netlink::link_by_name(&mut host.socket, port.as_str())? else {
+            bail!("host end '{port}' has gone");
+        };
+        match link.port {
+            Some(PortState::Forwarding) => {}
+            Some(PortState::Not) => return Ok(Some(format!("host end '{port}' does not forward frames in bridge '{bridge}'"))),
+            None => return Ok(Some(format!("host end '{port}' is not a port of bridge '{bridge}'"))),
+        }
+    }
+    if list.addresses.is_empty() {
+        return Ok(None);
+    }
+    let states = netlink::addresses(inner)?;
+    for (index, link, address) in &list.addresses {
+        let Some(state) = states.iter().find(|s| s.index == *index && s.address.address == *address) else {
+            bail!("address {address} has gone from link '{link}'");
+        };
+        if state.duplicate {
+            bail!("address {address} of link '{link}' is used by somebody else on its network (duplicate address detection)");
+        }
+        if state.tentative {
+            return Ok(Some(format!("address {address} of link '{link}' is still being checked for duplicates")));
+        }
+    }
+    Ok(None)
+}

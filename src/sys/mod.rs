@@ -1,0 +1,7 @@
+//! The only room with effects: files, namespaces, netlink, D-Bus. It knows `model` and changes, never `config`.
+
+pub mod fs;
+pub mod inside;
+pub mod netlink;
+pub mod netns;
+pub mod sysctl;

@@ -1,0 +1,19 @@
+//! Netlink: the only place that knows rtnetlink. One socket type for requests and dumps, one for events; messages are built in
+//! `message`, read in `read`.
+
+mod message;
+mod read;
+mod socket;
+
+pub use message::{Numbers, Request, Side, link_up, loopback_up, neighbour_timer, remove_group, requests, set_mac};
+pub use read::{AddressState, KernelLink, PortState, RouteState, addresses, link_by_index, link_by_name, links, routes};
+pub use socket::{Batch, Monitor, Refusal, Socket};
+
+/// `RTNLGRP_LINK`: links come, change and go.
+pub const GROUP_LINK: u32 = 1;
+/// `RTNLGRP_IPV6_IFADDR`: IPv6 addresses come, become usable and go.
+pub const GROUP_IPV6_ADDRESS: u32 = 9;
+
+/// Marks the routes (`RTA_PROTOCOL`) and addresses (`IFA_PROTO`) that this tool adds, so that what services and admins add is
+/// left alone. 78 is unassigned in `/etc/iproute2/rt_protos`.
+pub const PROTOCOL: u8 = 78;

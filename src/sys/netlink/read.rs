@@ -1,0 +1,255 @@
+//! Netlink answers -> plain facts.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
+use rtnetlink::{
+    RouteMessageBuilder,
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope},
+        link::{BridgePortState, InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+        route::{RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+    },
+};
+use rustix::io::Errno;
+
+use super::{PROTOCOL, Socket};
+use crate::model::{Address, Mac, Route, Scope};
+
+/// A link as the kernel shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KernelLink {
+    pub index: u32,
+    pub name: String,
+    /// `veth`, `bridge`, …; none for a physical link.
+    pub kind: Option<String>,
+    pub mac: Option<Mac>,
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Index of the bridge (or bond, VRF) it is a port of.
+    pub master: Option<u32>,
+    /// Index of the other end of a pair, or of the parent; in another namespace if `elsewhere`.
+    pub peer: Option<u32>,
+    pub elsewhere: bool,
+    /// As a bridge port it lets frames through.
+    pub port: Option<PortState>,
+}
+
+/// What a bridge does with the frames of one port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortState {
+    Forwarding,
+    /// Disabled, blocking, listening or learning.
+    Not,
+}
+
+impl From<LinkMessage> for KernelLink {
+    fn from(message: LinkMessage) -> Self {
+        let mut link = Self { index: message.header.index, up: message.header.flags.contains(LinkFlags::Up), ..Self::default() };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Controller(index) if index != 0 => link.master = Some(index),
+                LinkAttribute::Link(index) => link.peer = Some(index),
+                LinkAttribute::LinkNetNsId(_) => link.elsewhere = true,
+                LinkAttribute::LinkInfo(infos) => {
+                    for info in infos {
+                        match info {
+                            LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+                            LinkInfo::PortData(InfoPortData::BridgePort(port)) => link.port = port_state(&port),
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+fn port_state(port: &[InfoBridgePort]) -> Option<PortState> {
+    port.iter().find_map(|info| match info {
+        InfoBridgePort::State(BridgePortState::Forwarding) => Some(PortState::Forwarding),
+        InfoBridgePort::State(_) => Some(PortState::Not),
+        _ => None,
+    })
+}
+
+fn get_link(socket: &mut Socket, request: LinkMessage, what: &str) -> Result<Option<KernelLink>> {
+    match socket.get(RouteNetlinkMessage::GetLink(request))? {
+        Ok(RouteNetlinkMessage::NewLink(message)) => Ok(Some(message.into())),
+        Ok(_) => bail!("the kernel answered a question for {what} with something else"),
+        Err(refusal) if refusal.errno == Errno::NODEV => Ok(None),
+        Err(refusal) => Err(refusal).with_context(|| format!("failed to look up {what}")),
+    }
+}
+
+/// Looks a link up by name; none if there is no such link.
+pub fn link_by_name(socket: &mut Socket, name: &str) -> Result<Option<KernelLink>> {
+    let mut request = LinkMessage::default();
+    request.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    get_link(socket, request, &format!("link '{name}'"))
+}
+
+/// Looks a link up by index; none if there is no such link.
+pub fn link_by_index(socket: &mut Socket, index: u32) -> Result<Option<KernelLink>> {
+    let mut request = LinkMessage::default();
+    request.header.index = index;
+    get_link(socket, request, &format!("the link with index {index}"))
+}
+
+/// Lists the links of the socket's namespace, loopback included.
+pub fn links(socket: &mut Socket) -> Result<Vec<KernelLink>> {
+    let objects = socket.dump(&RouteNetlinkMessage::GetLink(LinkMessage::default())).context("failed to list links")?;
+    Ok(objects
+        .into_iter()
+        .filter_map(|object| match object {
+            RouteNetlinkMessage::NewLink(message) => Some(message.into()),
+            _ => None,
+        })
+        .collect())
+}
+
+/// An address of a link, and what the kernel says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressState {
+    /// Index of the link.
+    pub index: u32,
+    /// As the kernel shows it; the label also where it is the link's name.
+    pub address: Address,
+    /// Duplicate detection has not ended, or has found a duplicate.
+    pub tentative: bool,
+    /// Somebody else has the address.
+    pub duplicate: bool,
+    /// Added by this tool.
+    pub ours: bool,
+}
+
+impl AddressState {
+    fn from_message(message: AddressMessage) -> Option<Self> {
+        let (mut local, mut other, mut label, mut flags, mut ours) = (None, None, None, AddressFlags::empty(), false);
+        for attribute in message.attributes {
+            match attribute {
+                AddressAttribute::Local(ip) => local = Some(ip),
+                AddressAttribute::Address(ip) => other = Some(ip),
+                AddressAttribute::Label(text) => label = Some(text),
+                AddressAttribute::Flags(bits) => flags = bits,
+                AddressAttribute::Protocol(protocol) => ours = protocol == AddressProtocol::Other(PROTOCOL),
+                _ => {}
+            }
+        }
+        // IPv6 has IFA_LOCAL only where there is a peer
+        let ip = local.or(other)?;
+        let scope = match message.header.scope {
+            AddressScope::Link => Some(Scope::Link),
+            AddressScope::Host => Some(Scope::Host),
+            _ => None,
+        };
+        let address = Address {
+            address: IpNet::new(ip, message.header.prefix_len).ok()?,
+            peer: other,
+            scope,
+            label,
+            deprecated: flags.contains(AddressFlags::Deprecated),
+            no_prefix_route: flags.contains(AddressFlags::Noprefixroute),
+        };
+        Some(Self {
+            index: message.header.index,
+            address,
+            // an optimistic address is usable while it is tentative (RFC 4429)
+            tentative: flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic),
+            duplicate: flags.contains(AddressFlags::Dadfailed),
+            ours,
+        })
+    }
+}
+
+/// Lists the addresses of all links of the socket's namespace.
+pub fn addresses(socket: &mut Socket) -> Result<Vec<AddressState>> {
+    let objects = socket.dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default())).context("failed to list addresses")?;
+    Ok(objects
+        .into_iter()
+        .filter_map(|object| match object {
+            RouteNetlinkMessage::NewAddress(message) => AddressState::from_message(message),
+            _ => None,
+        })
+        .collect())
+}
+
+/// A route of the main table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteState {
+    /// Index of the link it goes out by.
+    pub index: u32,
+    pub route: Route,
+    /// Added by this tool.
+    pub ours: bool,
+}
+
+fn ip(address: RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some(ip.into()),
+        RouteAddress::Inet6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+impl RouteState {
+    /// None for what is not a unicast route of the main table, or was made by the kernel itself.
+    fn from_message(message: RouteMessage) -> Option<Self> {
+        let header = &message.header;
+        let unspecified: IpAddr = match header.address_family {
+            AddressFamily::Inet => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            AddressFamily::Inet6 => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+            _ => return None,
+        };
+        let cloned = header.flags.contains(RouteFlags::Cloned);
+        if header.kind != RouteType::Unicast || header.protocol == RouteProtocol::Kernel || cloned {
+            return None;
+        }
+        let ours = header.protocol == RouteProtocol::from(PROTOCOL);
+        let on_link = header.flags.contains(RouteFlags::Onlink);
+        let length = header.destination_prefix_length;
+        let (mut to, mut via, mut source, mut metric, mut index) = (unspecified, None, None, None, None);
+        let mut table = u32::from(header.table);
+        for attribute in message.attributes {
+            match attribute {
+                RouteAttribute::Destination(address) => to = ip(address)?,
+                RouteAttribute::Gateway(address) => via = ip(address),
+                RouteAttribute::PrefSource(address) => source = ip(address),
+                RouteAttribute::Priority(priority) => metric = Some(priority),
+                RouteAttribute::Oif(oif) => index = Some(oif),
+                RouteAttribute::Table(number) => table = number,
+                _ => {}
+            }
+        }
+        if table != u32::from(RouteHeader::RT_TABLE_MAIN) {
+            return None;
+        }
+        let route = Route { to: IpNet::new(to, length).ok()?, via, source, metric, on_link };
+        Some(Self { index: index?, route, ours })
+    }
+}
+
+/// Lists the routes of the main table of the socket's namespace, those of the kernel itself left out.
+pub fn routes(socket: &mut Socket) -> Result<Vec<RouteState>> {
+    // the builder's own defaults (protocol, scope, type) would filter the dump
+    let mut request = RouteMessageBuilder::<IpAddr>::new().build();
+    request.header.protocol = RouteProtocol::Unspec;
+    request.header.scope = RouteScope::Universe;
+    request.header.kind = RouteType::Unspec;
+    let objects = socket.dump(&RouteNetlinkMessage::GetRoute(request)).context("failed to list routes")?;
+    Ok(objects
+        .into_iter()
+        .filter_map(|object| match object {
+            RouteNetlinkMessage::NewRoute(message) => RouteState::from_message(message),
+            _ => None,
+        })
+        .collect())
+}

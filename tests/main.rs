@@ -1,0 +1,21 @@
+//! The one test runner. Each behaviour has a file here with `pub fn trials() -> Vec<Trial>`, named in `main`.
+
+// src keeps files, processes and the environment in one room; a test is all effects.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod common;
+mod harness;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let behaviours: &[fn() -> Vec<Trial>] = &[harness::trials];
+
+    common::keep_panics_of_trials();
+    let arguments = Arguments::from_args();
+    let conclusion = libtest_mimic::run(&arguments, behaviours.iter().flat_map(|trials| trials()).collect());
+    common::stop_all_hosts();
+    conclusion.exit_code()
+}
