@@ -25,7 +25,7 @@ install:
 	@test -x '$(BIN)' || { echo '$(BIN) is missing: run make build first' >&2; exit 1; }
 	install -Dm755 '$(BIN)' '$(DESTDIR)$(PREFIX)/bin/netns-networkd'
 	install -d '$(LIB)/system' '$(LIB)/network' '$(DOC)/networkd' '$(DOC)/units'
-	for unit in units/*.service; do \
+	for unit in $(wildcard units/*.service); do \
 	    sed 's|/usr/bin/netns-networkd|$(PREFIX)/bin/netns-networkd|' "$$unit" | \
 	        install -m644 /dev/stdin '$(LIB)/system/'"$${unit##*/}" || exit 1; \
 	done
@@ -38,11 +38,11 @@ install:
 # $(1): patterns, $(2): folder; no match is fine
 install-files = $(if $(wildcard $(1)),install -m644 $(wildcard $(1)) '$(2)')
 
+# --tests leaves out examples in doc comments, so that the last line is the one that counts the tests.
 test:
 	tests/common/host.sh setup
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	# --tests: without the documentation's examples, so that the last line counts every test
 	$(CARGO) test --locked --tests
 
 demo:

@@ -1,32 +1,69 @@
 //! Fragments in, the configuration or the whole fault report out. Each folder under tests/cases/config is a case: `*.toml` in it
 //! stand in /etc/netns-networkd, those in its `etc`, `run` and `usr` in the folders of the search path.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 use libtest_mimic::Trial;
 use netns_networkd::config::load::{Candidate, SEARCH_PATH, select};
-use netns_networkd::config::{SourceFile, keys, parse};
+use netns_networkd::config::{self, SourceFile, Uplink, keys, parse};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config as Limits, TestRunner};
 
 use crate::common::{Case, REPO, cases};
 use crate::trials;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials =
-        trials![arbitrary_bytes_never_panic, damaged_fragments_never_panic, every_key_is_in_the_full_case, colours_only_on_request];
+    let mut trials = trials![
+        arbitrary_bytes_never_panic,
+        damaged_fragments_never_panic,
+        every_key_is_in_the_full_case,
+        colours_only_on_request,
+        a_bridge_has_at_most_1023_ports
+    ];
     trials.extend(cases("config", fragments_give));
     trials
 }
 
 fn fragments_give(case: &Case) {
     let result = match parse(&read(case)) {
-        Ok(config) => format!("{config:#?}\n"),
+        Ok(config) => show(config),
         Err(faults) => format!("{faults}\n"),
     };
     case.expect("expected.txt", &result);
+}
+
+/// Writes a configuration out; every field is named, so that a new one is not forgotten.
+fn show(config: config::Config) -> String {
+    let config::Config { namespaces, bridges } = config;
+    let mut text = String::new();
+    for (name, namespace) in namespaces {
+        let config::Namespace { description, services, dns, dns_search, dns_options, netns } = namespace;
+        writeln!(text, "namespace {name}").unwrap();
+        writeln!(text, "description {description:?}").unwrap();
+        writeln!(text, "services {:?}", services.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        writeln!(text, "dns {dns:?}\ndns-search {dns_search:?}\ndns-options {dns_options:?}").unwrap();
+        assert!(netns.links.values().all(|link| link.up), "up is not in the record");
+        writeln!(text, "{}", toml::to_string(&netns).unwrap()).unwrap();
+    }
+    for (name, bridge) in bridges {
+        let config::Bridge { source, uplinks, addresses, routes, dns, mac, mtu, stp } = bridge;
+        writeln!(text, "bridge {name}\nsource {source}").unwrap();
+        for uplink in uplinks {
+            match uplink {
+                Uplink::Link(name) => writeln!(text, "uplink {name}").unwrap(),
+                Uplink::Vlan { name, parent, id } => writeln!(text, "uplink {name}, VLAN {id} of {parent}").unwrap(),
+            }
+        }
+        writeln!(text, "addresses {addresses:?}").unwrap();
+        for route in routes {
+            writeln!(text, "route {route}").unwrap();
+        }
+        writeln!(text, "dns {dns:?}\nmac {mac:?}\nmtu {mtu:?}\nstp {stp:?}").unwrap();
+    }
+    text
 }
 
 /// Reads the case's files as `sys::fs` reads those of a host.
@@ -67,7 +104,7 @@ fn parse_and_show(files: &[SourceFile]) {
 }
 
 fn runner(cases: u32) -> TestRunner {
-    TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
+    TestRunner::new(Limits { cases, failure_persistence: None, ..Limits::default() })
 }
 
 fn arbitrary_bytes_never_panic() {
@@ -110,7 +147,15 @@ fn damaged_fragments_never_panic() {
 /// So that the case of that name stays worth its name, and every supported key is seen to work.
 fn every_key_is_in_the_full_case() {
     let text: String = full().iter().map(|file| String::from_utf8_lossy(&file.bytes).into_owned()).collect();
-    for table in [&keys::NAMESPACE, &keys::INTERFACE, &keys::BRIDGE, &keys::ADDRESS_ENTRY, &keys::GATEWAY_ENTRY, &keys::ROUTE_ENTRY] {
+    for table in [
+        &keys::NAMESPACE,
+        &keys::INTERFACE,
+        &keys::BRIDGE,
+        &keys::ADDRESS_ENTRY,
+        &keys::GATEWAY_ENTRY,
+        &keys::ROUTE_ENTRY,
+        &keys::UPLINK_ENTRY,
+    ] {
         for (key, _) in table.known {
             assert!(text.contains(&format!("{key} ")) || text.contains(&format!(".{key}.")), "{FULL} does not have '{key}'");
         }
@@ -122,4 +167,19 @@ fn colours_only_on_request() {
     assert!(faults.render(true).contains("\u{1b}["));
     assert!(!faults.render(false).contains('\u{1b}'));
     assert_eq!(faults.render(false), faults.to_string());
+}
+
+fn a_bridge_has_at_most_1023_ports() {
+    let file = |interfaces: usize| {
+        let mut text = "[bridge.br-lan]\nuplinks = [\"eno1\"]\n".to_owned();
+        for n in 0..interfaces {
+            writeln!(text, "[namespace.n{n}.interface.eth0]\nbridge = \"br-lan\"").unwrap();
+        }
+        [SourceFile { path: "many.toml".to_owned(), bytes: text.into_bytes() }]
+    };
+    assert_eq!(parse(&file(1022)).unwrap().namespaces.len(), 1022);
+    let faults = parse(&file(1023)).unwrap_err();
+    assert_eq!(faults.0.len(), 1, "{faults}");
+    assert_eq!(faults.0[0].message, "bridge 'br-lan' would have 1024 ports");
+    assert_eq!((faults.0[0].place.line, faults.0[0].place.column), (2 + 2 * 1023, 10));
 }

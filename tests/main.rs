@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod common;
+mod config;
 mod harness;
 
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    let behaviours: &[fn() -> Vec<Trial>] = &[harness::trials];
+    let behaviours: &[fn() -> Vec<Trial>] = &[config::trials, harness::trials];
 
     common::keep_panics_of_trials();
     let arguments = Arguments::from_args();

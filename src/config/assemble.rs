@@ -2,7 +2,8 @@
 
 use super::{
     Bridge, Config, Namespace, Uplink,
-    fragment::{BridgeTable, InterfaceTable, IpTable, NamespaceTable, Tables, UplinkTable},
+    entry::{RouteTable, UplinkTable},
+    fragment::{BridgeTable, HostName, InterfaceTable, IpTable, NamespaceTable, Tables},
     text::{Placed, Text},
     validate::derived_host_name,
 };
@@ -53,7 +54,7 @@ pub(super) fn config(tables: Tables, texts: &[Text]) -> Config {
 
 fn link(table: InterfaceTable) -> Option<Link> {
     let derived = derived_host_name(&table);
-    let InterfaceTable { netns: _, name: _, at: _, bridge, host_name, host_name_refused: _, mac, host_mac, ip, .. } = &table;
+    let InterfaceTable { netns: _, name: _, at: _, bridge, host_name, mac, host_mac, ip, .. } = &table;
     Some(Link {
         up: true,
         mac: mac.as_ref().map(|mac| mac.value),
@@ -63,7 +64,10 @@ fn link(table: InterfaceTable) -> Option<Link> {
         announce: table.announce,
         routes: routes(ip),
         host_end: HostEnd {
-            name: host_name.as_ref().map(|name| name.value.clone()).or(derived)?,
+            name: match host_name {
+                HostName::Given(name) => name.value.clone(),
+                HostName::Refused | HostName::Derived => derived?,
+            },
             mac: host_mac.as_ref().map(|mac| mac.value),
             bridge: bridge.as_ref().map(|bridge| bridge.value.clone()),
         },
@@ -81,7 +85,7 @@ fn uplink(table: UplinkTable) -> Uplink {
 
 /// Gateways first, then routes, each in the order given.
 fn routes(ip: &IpTable) -> Vec<Route> {
-    ip.gateways.items.iter().chain(&ip.routes.items).map(super::fragment::RouteTable::route).collect()
+    ip.gateways.items.iter().chain(&ip.routes.items).map(RouteTable::route).collect()
 }
 
 fn values<T, C: FromIterator<T>>(placed: Vec<Placed<T>>) -> C {

@@ -32,7 +32,7 @@ const MTU: &str = "a number of bytes from 68 to 65535, at least 1280 where there
 const ADDRESS: &str = r#"an IP address without prefix length: "192.0.2.1""#;
 const METRIC: &str = "a number from 0 to 4294967295, the lower the better: 100";
 const SWITCH: &str = "true or false";
-const OUR_LINK: &str =
+pub(super) const OUR_LINK: &str =
     "1 to 15 letters, digits, '.', '_' and '-', not beginning with ve- vb- vz- vt- ns- (systemd's own files match these)";
 const ANY_LINK: &str = "the name of a link on the host, at most 15 bytes: \"br-lan\"";
 

@@ -5,7 +5,7 @@
 //! ```text
 //! load      which files count (search path, masks)
 //!   |       the caller reads them
-//! fragment  one file -> tables, each key and value checked for itself (read, value, keys, syntax)
+//! fragment  one file -> tables, each key and value checked for itself (entry, read, value, keys, syntax)
 //!   |
 //! validate  what holds across tables and files (routes)
 //!   |
@@ -13,6 +13,7 @@
 //! ```
 
 mod assemble;
+mod entry;
 mod fault;
 mod fragment;
 pub mod keys;
@@ -44,6 +45,10 @@ pub struct SourceFile {
 }
 
 /// Turns the fragments, in the order of [`load::select`], into the configuration, or says everything that is wrong with them.
+///
+/// # Errors
+///
+/// Every fault of every file; a caller shows them and exits with 2.
 pub fn parse(files: &[SourceFile]) -> Result<Config, Faults> {
     let mut drafts = Vec::new();
     let mut tables = fragment::Tables::default();

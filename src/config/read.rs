@@ -24,6 +24,8 @@ pub(super) struct Table<'t, 'i> {
     keys: &'static Keys,
     /// For messages: `[bridge.br-lan]`.
     name: String,
+    /// Known keys that unknown ones were probably meant to be: that these are missing is said already.
+    meant: Vec<&'static str>,
     pub at: Spot,
 }
 
@@ -35,6 +37,7 @@ pub(super) struct Value<'t, 'i> {
     table: &'t str,
     /// What may stand here, for messages.
     form: &'t str,
+    is_entry: bool,
     pub at: Spot,
 }
 
@@ -55,13 +58,18 @@ impl<'t, 'i> Table<'t, 'i> {
     pub fn get(&'t self, key: &'t str) -> Option<Value<'t, 'i>> {
         let inner = self.entries.get(key)?;
         let at = Spot { file: self.at.file, start: inner.span().start, end: inner.span().end };
-        Some(Value { inner, key, table: &self.name, form: self.keys.form(key), at })
+        Some(Value { inner, key, table: &self.name, form: self.keys.form(key), is_entry: false, at })
     }
 
     /// Iterates over the tables that have names of the user's choice: `[bridge.NAME]`.
     pub fn named(&self) -> impl Iterator<Item = (&'t str, Spot, &'t Spanned<DeValue<'i>>)> + use<'t, 'i> {
         let file = self.at.file;
         self.entries.iter().map(move |(key, value)| (key.get_ref().as_ref(), key_spot(file, key), value))
+    }
+
+    /// Tells whether the table seems to have this key in another spelling.
+    pub fn misspells(&self, key: &str) -> bool {
+        self.meant.contains(&key)
     }
 
     pub fn has_besides(&self, key: &str) -> bool {
@@ -72,7 +80,9 @@ impl<'t, 'i> Table<'t, 'i> {
 impl Value<'_, '_> {
     /// Names the value for a message: `'mtu' in [bridge.br-lan]`.
     pub fn what(&self) -> String {
-        if self.table.is_empty() { format!("'{}'", self.key) } else { format!("'{}' in {}", self.key, self.table) }
+        let entry = if self.is_entry { "an entry of " } else { "" };
+        let table = if self.table.is_empty() { String::new() } else { format!(" in {}", self.table) };
+        format!("{entry}'{}'{table}", self.key)
     }
 
     pub fn is_table(&self) -> bool {
@@ -102,20 +112,20 @@ impl Reader<'_> {
     /// Opens the whole file, or a table in it whose keys are names.
     pub fn root<'t, 'i>(&mut self, entries: &'t DeTable<'i>, keys: &'static Keys) -> Table<'t, 'i> {
         let at = Spot { file: self.file, start: 0, end: 0 };
-        self.check_keys(Table { entries, keys, name: String::new(), at })
+        self.check_keys(Table { entries, keys, name: String::new(), meant: Vec::new(), at })
     }
 
     /// Opens a table that holds tables by name: `[bridge]` around `[bridge.br-lan]`.
     pub fn names<'t, 'i>(&mut self, value: Value<'t, 'i>) -> Option<Table<'t, 'i>> {
         const NONE: Keys = Keys { known: &[], later: &[] };
         let entries = self.entries(value)?;
-        Some(Table { entries, keys: &NONE, name: String::new(), at: value.at })
+        Some(Table { entries, keys: &NONE, name: String::new(), meant: Vec::new(), at: value.at })
     }
 
     /// Opens a table with known keys.
     pub fn table<'t, 'i>(&mut self, value: Value<'t, 'i>, name: String, keys: &'static Keys) -> Option<Table<'t, 'i>> {
         let entries = self.entries(value)?;
-        Some(self.check_keys(Table { entries, keys, name, at: value.at }))
+        Some(self.check_keys(Table { entries, keys, name, meant: Vec::new(), at: value.at }))
     }
 
     /// Opens a table whose name the user chose.
@@ -133,7 +143,7 @@ impl Reader<'_> {
         let span = inner.span();
         // a table that only its sub-tables imply has no line of its own: point at its name in theirs
         let at = if span.is_empty() { at } else { Spot { start: span.start, end: span.end, ..at } };
-        Some(self.check_keys(Table { entries, keys, name, at }))
+        Some(self.check_keys(Table { entries, keys, name, meant: Vec::new(), at }))
     }
 
     fn entries<'t, 'i>(&mut self, value: Value<'t, 'i>) -> Option<&'t DeTable<'i>> {
@@ -144,7 +154,7 @@ impl Reader<'_> {
         Some(entries)
     }
 
-    fn check_keys<'t, 'i>(&mut self, table: Table<'t, 'i>) -> Table<'t, 'i> {
+    fn check_keys<'t, 'i>(&mut self, mut table: Table<'t, 'i>) -> Table<'t, 'i> {
         for key in table.entries.keys() {
             let name = key.get_ref().as_ref();
             if table.keys.known.iter().any(|(known, _)| *known == name) {
@@ -159,7 +169,9 @@ impl Reader<'_> {
             }
             let draft = Draft::new(at, format!("unknown key {}{place}", quoted(name))).allowed(table.keys.names());
             let all = table.keys.known.iter().map(|(known, _)| *known).chain(table.keys.later.iter().copied());
-            self.note(match (suggest(name, all), elsewhere(table.keys, name)) {
+            let near = suggest(name, all);
+            table.meant.extend(near);
+            self.note(match (near, elsewhere(table.keys, name)) {
                 (None, Some(home)) => draft.help(format!("'{name}' belongs in {home}")),
                 (Some(near), _) => draft.help(format!("did you mean '{near}'?")),
                 (None, None) => draft,
@@ -176,7 +188,6 @@ impl Reader<'_> {
             DeValue::String(text) if matches!(text.as_ref(), "true" | "false") || text.parse::<u32>().is_ok() => {
                 draft.help(format!("write {text} without quotes"))
             }
-            DeValue::Integer(number) if wanted == "a string" => draft.help(format!("write \"{number}\"")),
             DeValue::Array(array) if array.len() == 1 && wanted != "a table" => draft.help("leave out the brackets"),
             _ => draft,
         });
@@ -224,7 +235,7 @@ impl Reader<'_> {
 
     pub fn number(&mut self, value: Value<'_, '_>, from: u32, to: u32) -> Option<Placed<u32>> {
         let DeValue::Integer(integer) = value.inner.get_ref() else {
-            self.mistyped(value, "a number");
+            self.mistyped(value, "a whole number");
             return None;
         };
         let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|n| (from..=to).contains(n));
@@ -241,7 +252,7 @@ impl Reader<'_> {
         if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text) {
             return Some(*choice);
         }
-        let message = format!("{} is {}, which it does not know", value.what(), quoted(text));
+        let message = format!("{} cannot be {}", value.what(), quoted(text));
         let draft = Draft::new(value.at, message).allowed(value.form);
         self.note(match suggest(text, choices.iter().map(|(word, _)| *word)) {
             Some(near) => draft.help(format!("did you mean \"{near}\"?")),
@@ -263,6 +274,8 @@ impl Reader<'_> {
         };
         let entry = |inner: &'t Spanned<DeValue<'i>>| Value {
             inner,
+            is_entry: true,
+            form: value.form.strip_prefix("an array of ").unwrap_or(value.form),
             at: Spot { file: value.at.file, start: inner.span().start, end: inner.span().end },
             ..value
         };

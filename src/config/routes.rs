@@ -8,11 +8,12 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
+    entry::RouteTable,
     fault::Draft,
-    fragment::{InterfaceTable, IpTable, RouteTable, Tables, family},
+    fragment::{InterfaceTable, IpTable, Tables},
     text::{Spot, listed, quoted},
     validate::of_family,
-    value::is_link_local,
+    value::{family, is_link_local},
 };
 use crate::model::Route;
 
@@ -40,12 +41,12 @@ pub(super) fn check(tables: &Tables, drafts: &mut Vec<Draft>) {
         netns.entry(&interface.netns).or_default().push(interface);
     }
     for (name, interfaces) in netns {
-        distinct(&format!("namespace {}", quoted(name)), interfaces.iter().map(|t| &t.ip), drafts);
+        distinct(&format!("in namespace {}", quoted(name)), interfaces.iter().map(|t| &t.ip), drafts);
         if !tables.incomplete {
             sources(name, &interfaces, drafts);
         }
     }
-    distinct("the host", tables.bridges.iter().map(|t| &t.ip), drafts);
+    distinct("on the host", tables.bridges.iter().map(|t| &t.ip), drafts);
 }
 
 fn all(ip: &IpTable) -> impl Iterator<Item = &RouteTable> {
@@ -58,7 +59,7 @@ fn one_gateway(ip: &IpTable, drafts: &mut Vec<Draft>) {
         let Some(first) = gateways.next() else { continue };
         for second in gateways {
             drafts.push(
-                Draft::new(second.at, format!("second {} gateway", family(second.to.addr())))
+                Draft::new(second.at, format!("second {} gateway in {}", family(second.to.addr()), ip.link))
                     .other(first.at, "the first")
                     .allowed("at most one gateway for each family")
                     .help("write a spare one as a route: routes = [{ to = \"default\", via = \"192.0.2.2\", metric = 200 }]"),
@@ -81,7 +82,7 @@ fn reachable(ip: &IpTable, drafts: &mut Vec<Draft>) {
         let gateway = via.value;
         if let Some(own) = own(gateway) {
             drafts.push(
-                Draft::new(via.at, format!("gateway '{gateway}' is an address of this link itself"))
+                Draft::new(via.at, format!("gateway '{gateway}' is an address of {} itself", ip.link))
                     .other(own.at, "the address")
                     .help("name the router's address"),
             );
@@ -101,17 +102,13 @@ fn reachable(ip: &IpTable, drafts: &mut Vec<Draft>) {
         let told = ip.addresses.complete && ip.routes.complete;
         if told && !by_route && !nets.iter().any(|net| net.contains(&gateway)) {
             let nets = of_family(&nets, gateway);
-            let draft = Draft::new(via.at, format!("no address of this link covers gateway '{gateway}'"));
+            let draft = Draft::new(via.at, format!("no address of {} covers gateway '{gateway}'", ip.link));
             let draft = if nets.is_empty() {
-                draft.allowed(format!("first an {} address with its network: this link has none", family(gateway)))
+                draft.allowed(format!("a gateway in the network of one of its addresses; of {} it has none", family(gateway)))
             } else {
                 draft.allowed(format!("a gateway in {}", listed(&nets)))
             };
-            drafts.push(
-                draft.help(format!(
-                    "correct it, or, if it answers on this link all the same, write {{ via = \"{gateway}\", on-link = true }}"
-                )),
-            );
+            drafts.push(draft.help(format!("if it answers on this link all the same, write {{ via = \"{gateway}\", on-link = true }}")));
         }
     }
 }
@@ -140,7 +137,7 @@ fn distinct<'t>(place: &str, tables: impl Iterator<Item = &'t IpTable>, drafts: 
             let what =
                 if route.is_default() { format!("{} default routes", family(route.to.addr())) } else { format!("routes to {}", route.to) };
             drafts.push(
-                Draft::new(entry.at, format!("two {what} with metric {} in {place}", key.1))
+                Draft::new(entry.at, format!("two {what} with metric {} {place}", key.1))
                     .other(*other, "first here")
                     .help("give one a higher metric, so that it is the spare one, or leave it out"),
             );

@@ -24,7 +24,7 @@ pub(super) struct Placed<T> {
 #[derive(Debug)]
 pub(super) struct Text {
     path: String,
-    text: String,
+    content: String,
     /// Where each line begins.
     lines: Vec<usize>,
 }
@@ -39,18 +39,18 @@ impl Text {
     pub fn new(path: &str, bytes: &[u8]) -> (Self, Result<(), BadByte>) {
         // editors on other systems begin a file with a byte order mark; TOML ignores it, and no editor counts it as a column
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-        let text = String::from_utf8_lossy(bytes).into_owned();
+        let content = String::from_utf8_lossy(bytes).into_owned();
         let valid = std::str::from_utf8(bytes).map(drop).map_err(|e| {
             // up to there nothing was replaced, so the offset holds in the text too
             let start = e.valid_up_to();
             BadByte { byte: bytes[start], range: start..start + char::REPLACEMENT_CHARACTER.len_utf8() }
         });
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        (Self { path: path.to_owned(), text, lines }, valid)
+        let lines = std::iter::once(0).chain(content.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        (Self { path: path.to_owned(), content, lines }, valid)
     }
 
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.content
     }
 
     /// Tells the line a byte is on, from 0.
@@ -65,17 +65,18 @@ impl Text {
 
     /// Finds file, line, column and source line of a range of bytes.
     pub fn place(&self, range: Range<usize>) -> Place {
-        let start = self.text.floor_char_boundary(range.start.min(self.text.len()));
-        let end = self.text.ceil_char_boundary(range.end.clamp(start, self.text.len()));
+        let start = floor(&self.content, range.start.min(self.content.len()));
+        let end = range.end.clamp(start, self.content.len());
+        let end = (end..=self.content.len()).find(|at| self.content.is_char_boundary(*at)).unwrap_or(end);
         let line = self.line(start);
         let from = self.lines[line];
-        let to = self.lines.get(line + 1).map_or(self.text.len(), |next| next - 1);
-        let source = self.text[from..to].strip_suffix('\r').unwrap_or(&self.text[from..to]);
+        let to = self.lines.get(line + 1).map_or(self.content.len(), |next| next - 1);
+        let source = self.content[from..to].strip_suffix('\r').unwrap_or(&self.content[from..to]);
 
         let start = (start - from).min(source.len());
         let end = (end - from).clamp(start, source.len());
-        let end = source.floor_char_boundary(end.min(start + UNDERLINE_BYTES)).max(start);
-        let source = &source[..source.floor_char_boundary(end + TAIL_BYTES).max(end)];
+        let end = floor(source, end.min(start + UNDERLINE_BYTES)).max(start);
+        let source = &source[..floor(source, end + TAIL_BYTES).max(end)];
         // one character stands for one, so columns stay; their lengths in bytes differ
         let shown = |part: &str| part.chars().map(|c| if c == '\t' { c } else { stand_in(c) }).collect::<String>();
         let (before, marked) = (shown(&source[..start]), shown(&source[start..end]));
@@ -87,6 +88,11 @@ impl Text {
             source: before + &marked + &shown(&source[end..]),
         }
     }
+}
+
+/// Finds the last character boundary at or before an offset.
+fn floor(text: &str, offset: usize) -> usize {
+    (0..=offset.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 /// The first byte of a file that is not UTF-8.

@@ -1,14 +1,17 @@
 //! What holds across tables: nothing is there twice, no name means two things.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+    net::IpAddr,
+};
 
 use super::{
     fault::Draft,
-    fragment::{BridgeTable, InterfaceTable, IpTable, NamespaceTable, Tables, family},
-    routes,
+    fragment::{BridgeTable, HostName, InterfaceTable, IpTable, NamespaceTable, Tables},
+    keys, routes,
     text::{Placed, Spot, quoted},
-    value::is_link_local,
+    value::{family, is_link_local},
 };
 use crate::{
     derive,
@@ -21,24 +24,26 @@ const MOST_PORTS: usize = 1023;
 const MOST_RESOLVERS: usize = 3;
 /// Smallest MTU with which the kernel runs IPv6 on a link (RFC 8200, section 5).
 const IPV6_MTU: u32 = 1280;
+/// What to do about two of a kind in one list.
+const ONCE: &str = "name it once";
 
 /// Checks all tables. Every list is in the order of files and places, so that the second of a pair is the faulty one.
 pub(super) fn check(tables: &mut Tables, drafts: &mut Vec<Draft>) {
     tables.namespaces.sort_by_key(|table| table.at);
     tables.interfaces.sort_by_key(|table| table.at);
     tables.bridges.sort_by_key(|table| table.at);
+    tables_once(tables, drafts);
     let Tables { namespaces, interfaces, bridges, .. } = &*tables;
-
-    tables_once(namespaces, interfaces, bridges, drafts);
     for namespace in namespaces {
         lists(namespace, drafts);
     }
     services(namespaces, drafts);
     for bridge in bridges {
-        once(bridge.dns.iter().map(|dns| (dns.value, dns.at)), drafts, |ip| format!("resolver '{ip}' is listed twice"));
+        resolvers(&bridge.dns, drafts);
         mtu(&bridge.ip, false, drafts);
     }
     for interface in interfaces {
+        bridge(interface, drafts);
         mtu(&interface.ip, interface.accept_ra, drafts);
     }
     addresses(interfaces, bridges, drafts);
@@ -49,42 +54,69 @@ pub(super) fn check(tables: &mut Tables, drafts: &mut Vec<Draft>) {
     routes::check(tables, drafts);
 }
 
-/// Notes every value that was there before; the message is made of the value.
-fn once<K: Hash + Eq>(values: impl Iterator<Item = (K, Spot)>, drafts: &mut Vec<Draft>, message: impl Fn(&K) -> String) {
+/// Notes every value that was there before, and returns the places of each such pair; the message is made of the value.
+fn once<K: Hash + Eq>(
+    values: impl IntoIterator<Item = (K, Spot)>,
+    drafts: &mut Vec<Draft>,
+    help: &str,
+    message: impl Fn(&K) -> String,
+) -> Vec<(Spot, Spot)> {
     let mut first: HashMap<K, Spot> = HashMap::new();
+    let mut pairs = Vec::new();
     for (value, at) in values {
         if let Some(first) = first.get(&value) {
-            drafts.push(Draft::new(at, message(&value)).other(*first, "first here"));
+            drafts.push(Draft::new(at, message(&value)).other(*first, "first here").help(help));
+            pairs.push((*first, at));
         } else {
             first.insert(value, at);
         }
     }
+    pairs
 }
 
 /// TOML itself sees to it that a table stands once in a file; this does for all files.
-fn tables_once(namespaces: &[NamespaceTable], interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mut Vec<Draft>) {
-    let names = (namespaces.iter().map(|t| (format!("[namespace.{}]", t.name), t.at)))
-        .chain(interfaces.iter().map(|t| (format!("[namespace.{}.interface.{}]", t.netns, t.name), t.at)))
-        .chain(bridges.iter().map(|t| (format!("[bridge.{}]", t.name), t.at)));
-    let before = drafts.len();
-    once(names, drafts, |name| format!("table {name} stands in two files"));
-    for draft in &mut drafts[before..] {
-        *draft = draft.clone().help("join the two in one file");
+fn tables_once(tables: &mut Tables, drafts: &mut Vec<Draft>) {
+    const JOIN: &str = "join the two in one file";
+    let Tables { namespaces, interfaces, bridges, incomplete: _ } = tables;
+    let pairs = [
+        once(namespaces.iter().map(|t| (&t.name, t.at)), drafts, JOIN, |name| format!("table [namespace.{name}] stands in two files")),
+        once(interfaces.iter().map(|t| ((&t.netns, &t.name), t.at)), drafts, JOIN, |(netns, name)| {
+            format!("table [namespace.{netns}.interface.{name}] stands in two files")
+        }),
+        once(bridges.iter().map(|t| (&t.name, t.at)), drafts, JOIN, |name| format!("table [bridge.{name}] stands in two files")),
+    ]
+    .concat();
+    // each half would be found to clash with the other, or to lack what the other has
+    let second = |at: Spot| pairs.iter().any(|pair| pair.1 == at);
+    namespaces.retain(|t| !second(t.at));
+    interfaces.retain(|t| !second(t.at));
+    bridges.retain(|t| !second(t.at));
+    let half = |at: Spot| pairs.iter().any(|pair| pair.0 == at);
+    for table in interfaces.iter_mut().filter(|t| half(t.at)) {
+        table.lacks_bridge = false;
+        table.ip.addresses.complete = false;
+    }
+    for table in bridges.iter_mut().filter(|t| half(t.at)) {
+        table.ip.addresses.complete = false;
     }
 }
 
 fn lists(namespace: &NamespaceTable, drafts: &mut Vec<Draft>) {
     let NamespaceTable { dns, dns_search, dns_options, .. } = namespace;
-    once(dns.iter().map(|dns| (dns.value, dns.at)), drafts, |ip| format!("resolver '{ip}' is listed twice"));
-    once(dns_search.iter().map(|d| (d.value.to_lowercase(), d.at)), drafts, |d| format!("search domain '{d}' is listed twice"));
+    resolvers(dns, drafts);
+    once(dns_search.iter().map(|d| (d.value.to_lowercase(), d.at)), drafts, ONCE, |d| format!("search domain '{d}' is listed twice"));
     let name = |option: &Placed<String>| option.value.split(':').next().unwrap_or_default().to_owned();
-    once(dns_options.iter().map(|o| (name(o), o.at)), drafts, |o| format!("resolver option '{o}' is listed twice"));
+    once(dns_options.iter().map(|o| (name(o), o.at)), drafts, ONCE, |o| format!("resolver option '{o}' is listed twice"));
     if let Some(fourth) = dns.get(MOST_RESOLVERS) {
         drafts.push(
             Draft::new(fourth.at, format!("resolver '{}' would never be asked", fourth.value))
                 .allowed(format!("at most {MOST_RESOLVERS} resolvers: the C library reads no more from resolv.conf")),
         );
     }
+}
+
+fn resolvers(dns: &[Placed<IpAddr>], drafts: &mut Vec<Draft>) {
+    once(dns.iter().map(|dns| (dns.value, dns.at)), drafts, ONCE, |ip| format!("resolver '{ip}' is listed twice"));
 }
 
 fn services(namespaces: &[NamespaceTable], drafts: &mut Vec<Draft>) {
@@ -96,7 +128,7 @@ fn services(namespaces: &[NamespaceTable], drafts: &mut Vec<Draft>) {
             continue;
         };
         drafts.push(if other.name == table.name {
-            Draft::new(unit.at, format!("unit '{}' is listed twice", unit.value)).other(*at, "first here")
+            Draft::new(unit.at, format!("unit '{}' is listed twice", unit.value)).other(*at, "first here").help(ONCE)
         } else {
             Draft::new(unit.at, format!("unit '{}' is in two namespaces, {} and {}", unit.value, quoted(&other.name), quoted(&table.name)))
                 .other(*at, "first here")
@@ -116,6 +148,16 @@ fn services(namespaces: &[NamespaceTable], drafts: &mut Vec<Draft>) {
                     .help("systemd gives an instance the settings of its template too; list the instances instead of the template"),
             );
         }
+    }
+}
+
+fn bridge(interface: &InterfaceTable, drafts: &mut Vec<Draft>) {
+    if interface.lacks_bridge {
+        drafts.push(
+            Draft::new(interface.at, format!("{} has no 'bridge'", interface.ip.link))
+                .allowed(keys::INTERFACE.form("bridge"))
+                .help("name the bridge it joins; without one it is point-to-point, which this version does not support yet"),
+        );
     }
 }
 
@@ -144,11 +186,7 @@ fn addresses(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mu
         })
         .collect();
     all.sort_by_key(|(_, at)| *at);
-    let before = drafts.len();
-    once(all.into_iter(), drafts, |(ip, _)| format!("address '{ip}' is used twice"));
-    for draft in &mut drafts[before..] {
-        *draft = draft.clone().help("give each interface an address of its own");
-    }
+    once(all, drafts, "give each interface an address of its own", |(ip, _)| format!("address '{ip}' is used twice"));
 }
 
 fn macs(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mut Vec<Draft>) {
@@ -160,11 +198,7 @@ fn macs(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mut Vec
         .map(|mac| (mac.value, mac.at))
         .collect();
     all.sort_by_key(|(_, at)| *at);
-    let before = drafts.len();
-    once(all.into_iter(), drafts, |mac| format!("MAC address '{mac}' is used twice"));
-    for draft in &mut drafts[before..] {
-        *draft = draft.clone().help("change one, or leave it out: a stable one is derived");
-    }
+    once(all, drafts, "change one, or leave it out: a stable one is derived", |mac| format!("MAC address '{mac}' is used twice"));
 }
 
 /// The links that are bridges, ours or named by an interface, by their names.
@@ -212,7 +246,10 @@ fn host_names(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &m
         }
     }
     // names that are given go first, so that a clash is shown at the one that can be changed
-    let given = interfaces.iter().filter_map(|table| table.host_name.as_ref().map(|n| (n.value.clone(), n.at, table, true)));
+    let given = interfaces.iter().filter_map(|table| match &table.host_name {
+        HostName::Given(name) => Some((name.value.clone(), name.at, table, true)),
+        HostName::Refused | HostName::Derived => None,
+    });
     let derived = interfaces.iter().filter_map(|table| Some((derived_host_name(table)?, table.at, table, false)));
     let mut first: BTreeMap<LinkName, (Spot, bool)> = BTreeMap::new();
     for (name, at, table, is_given) in given.chain(derived) {
@@ -222,11 +259,14 @@ fn host_names(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &m
             format!("host-name '{name}', derived for interface {} of namespace {},", quoted(&table.name), quoted(&table.netns))
         };
         let help = if is_given { "choose another host-name" } else { "give this interface a host-name" };
-        if let Some(bridge) = known.get(name.as_str()) {
-            drafts.push(Draft::new(at, format!("{subject} is a bridge's name")).other(*bridge, "the bridge").help(help));
-        }
-        if let Some(port) = ports.get(name.as_str()) {
-            drafts.push(Draft::new(at, format!("{subject} is an uplink's name")).other(*port, "the uplink").help(help));
+        let link = known.get(name.as_str()).map(|at| (at, "bridge")).or_else(|| ports.get(name.as_str()).map(|at| (at, "uplink")));
+        if let Some((link, what)) = link {
+            drafts.push(
+                Draft::new(at, format!("{subject} is the name of a{} {what}", if what == "uplink" { "n" } else { "" }))
+                    .other(*link, format!("the {what}"))
+                    .help(help),
+            );
+            continue;
         }
         match first.get(&name) {
             Some((other, true)) if is_given => {
@@ -246,7 +286,7 @@ fn host_names(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &m
 
 /// The host end's name where the table leaves it out and its own names are good.
 pub(super) fn derived_host_name(table: &InterfaceTable) -> Option<LinkName> {
-    if table.host_name.is_some() || table.host_name_refused {
+    if !matches!(table.host_name, HostName::Derived) {
         return None;
     }
     Some(derive::host_name(&NetnsName::parse(&table.netns).ok()?, &LinkName::parse_ours(&table.name).ok()?))

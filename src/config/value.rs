@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{
     keys,
-    text::{listed, quoted},
+    text::{listed, quoted, visible},
 };
 
 /// Why a value is refused, and what to write instead.
@@ -37,9 +37,9 @@ type Parsed<T> = Result<T, Refusal>;
 pub(super) fn host(what: &str, text: &str) -> Parsed<IpAddr> {
     if let Some((address, _)) = text.split_once('/') {
         return Err(Refusal::new(format!("{what} {} has a prefix length, which belongs to addresses only", quoted(text)))
-            .help(format!("write \"{}\"", super::text::visible(address))));
+            .help(format!("write \"{}\"", visible(address))));
     }
-    let ip = ip(what, text)?;
+    let ip = ip(what, text, "")?;
     unicast(what, ip)?;
     Ok(ip)
 }
@@ -54,9 +54,9 @@ pub(super) fn link_address(text: &str, has_peer: bool) -> Parsed<IpNet> {
             if ip.is_ipv4() { 32 } else { 128 }
         )));
     };
-    let ip = ip("address", address)?;
+    let ip = ip("address", address, &format!("/{length}"))?;
     unicast("address", ip)?;
-    let net = prefix_length("address", text, ip, length)?;
+    let net = prefix_length("address", text, ip, length, 1)?;
     if net.prefix_len() == 0 {
         return Err(Refusal::new(format!("address {} makes every address a neighbour", quoted(text)))
             .help("give it the prefix length of its network; a gateway leads to the rest"));
@@ -81,9 +81,9 @@ pub(super) fn destination(text: &str) -> Parsed<Destination> {
         return Ok(Destination::Default);
     }
     let Some((address, length)) = text.split_once('/') else {
-        return ip("destination", text).map(|ip| Destination::Net(ip.into()));
+        return ip("destination", text, "").map(|ip| Destination::Net(ip.into()));
     };
-    let net = prefix_length("destination", text, ip("destination", address)?, length)?;
+    let net = prefix_length("destination", text, ip("destination", address, &format!("/{length}"))?, length, 0)?;
     if net.trunc() == net {
         return Ok(Destination::Net(net));
     }
@@ -94,21 +94,36 @@ pub(super) fn destination(text: &str) -> Parsed<Destination> {
     )))
 }
 
-/// Takes a resolver as the namespace or the host can ask it.
-pub(super) fn resolver(text: &str) -> Parsed<IpAddr> {
+/// Takes a resolver that programs inside a namespace ask.
+pub(super) fn namespace_resolver(text: &str) -> Parsed<IpAddr> {
     // checked before `host`, which would refuse it for a reason that helps less
     if let Ok(ip) = text.parse::<IpAddr>() {
         if ip.is_loopback() {
-            let why = if ip == Ipv4Addr::new(127, 0, 0, 53) { "systemd-resolved's on the host" } else { "a loopback address" };
+            let why = if is_resolved(ip) { "systemd-resolved's on the host" } else { "a loopback address" };
             return Err(Refusal::new(format!("resolver '{ip}' is {why}, which nothing inside a namespace can reach"))
                 .help("name the resolver of the network; on the host, 'resolvectl dns' shows it"));
         }
-        if is_link_local(ip) && ip.is_ipv6() {
+        if ip.is_ipv6() && is_link_local(ip) {
             return Err(Refusal::new(format!("resolver '{ip}' is a link-local address, which needs a link to go with it"))
-                .help("name a resolver by a global or unique local address"));
+                .help("name the resolver by another of its addresses"));
         }
     }
     host("resolver", text)
+}
+
+/// Takes a resolver that systemd-resolved asks by a bridge. It may run on the host itself.
+pub(super) fn host_resolver(text: &str) -> Parsed<IpAddr> {
+    match text.parse::<IpAddr>() {
+        Ok(ip) if is_resolved(ip) => Err(Refusal::new(format!("resolver '{ip}' is systemd-resolved itself, which would ask in a circle"))
+            .help("name the resolver of the network")),
+        Ok(ip) if ip.is_loopback() => Ok(ip),
+        _ => host("resolver", text),
+    }
+}
+
+/// Tells the addresses on which systemd-resolved listens (`DNSStubListener=` in resolved.conf(5)).
+fn is_resolved(ip: IpAddr) -> bool {
+    ip == Ipv4Addr::new(127, 0, 0, 53) || ip == Ipv4Addr::new(127, 0, 0, 54)
 }
 
 /// Takes a domain name that is tried behind short names.
@@ -207,7 +222,14 @@ pub(super) fn is_link_local(ip: IpAddr) -> bool {
     }
 }
 
-fn ip(what: &str, text: &str) -> Parsed<IpAddr> {
+/// Names the family of an address.
+pub(super) fn family(ip: IpAddr) -> &'static str {
+    if ip.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+/// Takes an address; `rest` is what stood behind it, for a hint that can be copied.
+fn ip(what: &str, text: &str, rest: &str) -> Parsed<IpAddr> {
+    let write = |plain: &str| format!("write \"{}\"", visible(&format!("{plain}{rest}")));
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(ip);
     }
@@ -216,7 +238,7 @@ fn ip(what: &str, text: &str) -> Parsed<IpAddr> {
         return Err(Refusal::new(format!("{what} is empty")));
     }
     if let Ok(ip) = text.trim().parse::<IpAddr>() {
-        return Err(refuse("has blanks around it").help(format!("write \"{ip}\"")));
+        return Err(refuse("has blanks around it").help(write(&ip.to_string())));
     }
     if text.contains('%') {
         return Err(refuse("has a zone ('%'), which the interface already gives").help("leave out '%' and what follows"));
@@ -228,16 +250,16 @@ fn ip(what: &str, text: &str) -> Parsed<IpAddr> {
         }
         // inet_aton(3) and with it many programs read 010 as 8
         let plain = parts.iter().map(|part| part.parse::<u8>().unwrap_or(0).to_string()).collect::<Vec<_>>().join(".");
-        return Err(refuse("has a leading zero, which some programs read as octal").help(format!("write \"{plain}\"")));
+        return Err(refuse("has a leading zero, which some programs read as octal").help(write(&plain)));
     }
     Err(refuse("is no IP address"))
 }
 
-fn prefix_length(what: &str, text: &str, ip: IpAddr, length: &str) -> Parsed<IpNet> {
+fn prefix_length(what: &str, text: &str, ip: IpAddr, length: &str, least: u8) -> Parsed<IpNet> {
     let (family, most) = if ip.is_ipv4() { ("IPv4", 32) } else { ("IPv6", 128) };
     let refuse = || {
         Refusal::new(format!("{what} {} has no valid prefix length", quoted(text)))
-            .allowed(format!("'/' and a number from 0 to {most} behind an {family} address"))
+            .allowed(format!("'/' and a number from {least} to {most} behind an {family} address"))
     };
     if let Ok(mask) = length.parse::<Ipv4Addr>()
         && let Ok(bits) = ipnet::ipv4_mask_to_prefix(mask)
@@ -258,8 +280,8 @@ fn unicast(what: &str, ip: IpAddr) -> Parsed<()> {
         IpAddr::V4(v4) if v4.is_broadcast() => "is the broadcast address, which no host has",
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
             let v4 = v6.to_ipv4_mapped().map(|v4| v4.to_string()).unwrap_or_default();
-            return Err(Refusal::new(format!("{what} '{ip}' is an IPv4 address in IPv6 form, which never is on the wire"))
-                .help(format!("write \"{v4}\"")));
+            return Err(Refusal::new(format!("{what} '{ip}' is an IPv4 address in IPv6 form, which is never on the wire"))
+                .help(format!("write the IPv4 address {v4} itself")));
         }
         _ => return Ok(()),
     };

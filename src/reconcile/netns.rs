@@ -2,7 +2,11 @@
 //!
 //! netlink and files below `/run` only: no D-Bus, no subprocess, nothing that grows with the number of namespaces.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::io::Errno;
@@ -11,11 +15,11 @@ use crate::{
     desired,
     diff::{NetnsChange, diff_netns},
     error::Failures,
-    model::{Netns, NetnsName},
+    model::{LinkName, Netns, NetnsName},
     sys::{
         fs::{self, Lock, Root},
         inside::{self, Host, Netspace},
-        netlink::{self, Batch, Socket},
+        netlink::{self, Batch, KernelLink, Socket},
         netns::{self, Found},
     },
 };
@@ -30,7 +34,7 @@ fn lock(name: &NetnsName) -> Result<(Lock, PathBuf)> {
     Ok((Lock::wait(&path)?, path))
 }
 
-fn read_netns(path: &std::path::Path) -> Result<Option<Netns>> {
+fn read_netns(path: &Path) -> Result<Option<Netns>> {
     let Some(text) = fs::read_text(path)? else { return Ok(None) };
     toml::from_str(&text).map(Some).with_context(|| format!("{} is broken", path.display()))
 }
@@ -55,7 +59,7 @@ pub enum Reach {
 }
 
 /// Makes a namespace as its record says; a second time, this changes nothing. What a failed first time made is undone.
-pub fn up(name: &NetnsName) -> Result<Vec<NetnsChange>> {
+pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
     let record = desired::record_path(name);
     let netns = read_netns(&record).context("hint: `netns-networkd sync` writes it again")?;
     let Some(netns) = netns else {
@@ -72,7 +76,7 @@ pub fn up(name: &NetnsName) -> Result<Vec<NetnsChange>> {
                         "hint: if nothing needs it, remove it with `ip netns delete {name}`, then start the service again"
                     ));
                 }
-                converge_locked(name, netns, &fd, Reach::Whole)
+                converge_locked(name, netns, &fd, reach)
             }
             Found::Nothing | Found::Stale => create(name, netns),
         }
@@ -99,12 +103,7 @@ pub fn observe(name: &NetnsName, desired: &mut Netns) -> Result<Option<Netns>> {
     netns::inside(&fd, || Ok(Some(inside::observe(&mut host, &mut Socket::open()?, wanted)?.0)))
 }
 
-fn resolve(
-    name: &NetnsName,
-    netns: &mut Netns,
-    host: &mut Host,
-    bridges: &BTreeMap<crate::model::LinkName, netlink::KernelLink>,
-) -> Result<()> {
+fn resolve(name: &NetnsName, netns: &mut Netns, host: &mut Host, bridges: &BTreeMap<LinkName, KernelLink>) -> Result<()> {
     let Some(machine_id) = fs::machine_id(&Root::new("/"))? else {
         return Err(anyhow!("/etc/machine-id has no machine-id")).context("hint: `systemd-machine-id-setup` makes one");
     };
@@ -152,7 +151,7 @@ fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
     Ok(std::iter::once(NetnsChange::Add).chain(changes).collect())
 }
 
-fn converge_locked(name: &NetnsName, mut netns: Netns, fd: &std::os::fd::OwnedFd, reach: Reach) -> Result<Vec<NetnsChange>> {
+fn converge_locked(name: &NetnsName, mut netns: Netns, fd: &OwnedFd, reach: Reach) -> Result<Vec<NetnsChange>> {
     let mut host = Host::open()?;
     let bridges = host.bridges(&desired::bridges(&netns)).with_context(|| hint_bridge(&netns))?;
     resolve(name, &mut netns, &mut host, &bridges)?;
@@ -272,4 +271,24 @@ fn remove_host_ends(host: &mut Host, applied: &Netns) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes a bridge whose table is gone from the configuration, for networkd never deletes a device. Gives the ports that are
+/// not `ours` and keep it from being removed; none if it has gone.
+pub fn remove_bridge(name: &LinkName, ours: impl Fn(&LinkName) -> bool) -> Result<Vec<String>> {
+    let mut socket = Socket::open()?;
+    let Some(bridge) = netlink::link_by_name(&mut socket, name.as_str())? else { return Ok(Vec::new()) };
+    let ports = netlink::links(&mut socket)?.into_iter().filter(|link| link.master == Some(bridge.index)).map(|link| link.name);
+    let others: Vec<String> = ports.filter(|port| !LinkName::parse(port).is_ok_and(|port| ours(&port))).collect();
+    if !others.is_empty() {
+        return Ok(others);
+    }
+    let mut batch = Batch::default();
+    for message in netlink::remove_group(&[bridge.index], 0) {
+        batch.push((), message, 0);
+    }
+    match socket.request(batch)?.into_iter().next() {
+        Some(((), refusal)) if refusal.errno != Errno::NODEV => Err(refusal).with_context(|| format!("failed to remove bridge '{name}'")),
+        _ => Ok(Vec::new()),
+    }
 }

@@ -88,11 +88,37 @@ pub fn list(directory: &Path) -> Result<Vec<Entry>> {
     Ok(list)
 }
 
+/// Tells whether this process runs as root.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Reads the machine-id; none in an image that has not booted yet.
 pub fn machine_id(root: &Root) -> Result<Option<String>> {
     let text = read_text(&root.at("/etc/machine-id"))?.unwrap_or_default();
     let id = text.trim();
     Ok((id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned()))
+}
+
+/// When a file was last changed, in microseconds since 1970; none where there is no file.
+#[must_use]
+pub fn modified(path: &Path) -> Option<u64> {
+    let time = fs::metadata(path).ok()?.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    u64::try_from(time.as_micros()).ok()
+}
+
+/// Lists the processes of a control group; nothing if it cannot be read. Where cgroup v1 is mounted too, the units' groups are
+/// below one of two other folders.
+#[must_use]
+pub fn control_group_processes(group: &str) -> Vec<u32> {
+    if group.is_empty() {
+        return Vec::new();
+    }
+    let text = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"]
+        .iter()
+        .find_map(|top| fs::read_to_string(format!("{top}{group}/cgroup.procs")).ok());
+    text.unwrap_or_default().lines().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// A lock that holds until it is dropped.

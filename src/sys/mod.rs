@@ -1,7 +1,10 @@
 //! The only room with effects: files, namespaces, netlink, D-Bus. It knows `model` and changes, never `config`.
 
+pub mod bus;
 pub mod fs;
 pub mod inside;
+pub mod manifest;
 pub mod netlink;
 pub mod netns;
 pub mod sysctl;
+pub mod terminal;

@@ -11,6 +11,8 @@ pub use socket::{Batch, Monitor, Refusal, Socket};
 
 /// `RTNLGRP_LINK`: links come, change and go.
 pub const GROUP_LINK: u32 = 1;
+/// `RTNLGRP_IPV4_IFADDR`: IPv4 addresses come and go.
+pub const GROUP_IPV4_ADDRESS: u32 = 5;
 /// `RTNLGRP_IPV6_IFADDR`: IPv6 addresses come, become usable and go.
 pub const GROUP_IPV6_ADDRESS: u32 = 9;
 

@@ -1,0 +1,77 @@
+//! The command line, as clap types.
+
+use std::path::PathBuf;
+
+use clap::{Args, ColorChoice, Parser, Subcommand};
+
+use crate::model::NetnsName;
+
+/// Gives plain systemd services IP addresses of their own, on hosts with systemd-networkd.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, disable_help_subcommand = true, color = ColorChoice::Auto, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Works on the files of an image below DIR, offline.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// Colours the output: auto, always, never.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+    /// Says more.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a dry run found changes, 4 applied but not verified.\n\
+Configuration: /etc/netns-networkd/*.toml, then /run and /usr/lib; see /usr/share/doc/netns-networkd.";
+
+/// A verb.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Validates the configuration; offline, without root.
+    Check(Check),
+    /// Makes the host match the configuration; prints one line for each change, nothing when there is none.
+    Sync(Sync),
+    /// Makes a namespace as the last sync recorded it; what netns@NAME.service runs.
+    Up(Up),
+    /// Removes a namespace; what netns@NAME.service runs when its last service has stopped.
+    Down(Down),
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Files to validate instead of the host's configuration.
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Sync {
+    /// Only these namespaces, and the bridges of the configuration.
+    #[arg(value_name = "NAME", value_parser = NetnsName::parse)]
+    pub names: Vec<NetnsName>,
+    /// Shows the diff of every file and the actions; changes nothing. Exit code 3 if there is something to do.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Also restarts running services whose namespace changed.
+    #[arg(long)]
+    pub restart: bool,
+    /// Replaces files that were edited by hand or made by somebody else.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    #[arg(value_parser = NetnsName::parse)]
+    pub name: NetnsName,
+    /// Leaves out what a running service would not survive.
+    #[arg(long)]
+    pub live: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Down {
+    #[arg(value_parser = NetnsName::parse)]
+    pub name: NetnsName,
+}

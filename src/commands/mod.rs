@@ -1,0 +1,72 @@
+//! One file a verb: wiring and words, no work.
+
+mod check;
+mod sync;
+
+use std::process::ExitCode;
+
+use anyhow::{Error, Result, bail};
+
+use crate::{
+    cli::{Cli, Command},
+    config::Faults,
+    error,
+    reconcile::{
+        netns::{self, Reach},
+        sync::Refused,
+    },
+    sys::{fs::Root, terminal},
+};
+
+/// Exit codes, as the contract has them.
+pub const FAILED: u8 = 1;
+pub const USAGE: u8 = 2;
+pub const CHANGES: u8 = 3;
+pub const UNVERIFIED: u8 = 4;
+
+/// What every command knows.
+struct Context {
+    root: Root,
+    verbose: bool,
+    /// Standard output, and standard error, take colours.
+    color: (bool, bool),
+}
+
+/// Runs a command; prints its errors.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    let Cli { root, color, verbose, command } = cli;
+    let context = Context { root: Root::new(root), verbose, color: terminal::colors(color) };
+    match dispatch(&context, command) {
+        Ok(code) => code,
+        Err(error) => report(&context, &error),
+    }
+}
+
+fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
+    if !context.root.is_host() && matches!(command, Command::Up(_) | Command::Down(_)) {
+        bail!("up and down work on the running host, not on an image");
+    }
+    match command {
+        Command::Check(args) => check::run(context, &args),
+        Command::Sync(args) => sync::run(context, args),
+        Command::Up(args) => {
+            let changes = netns::up(&args.name, if args.live { Reach::Live } else { Reach::Whole })?;
+            if context.verbose {
+                changes.iter().for_each(|change| println!("{change}"));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Down(args) => netns::down(&args.name).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn report(context: &Context, error: &Error) -> ExitCode {
+    if let Some(faults) = error.downcast_ref::<Faults>() {
+        eprintln!("{}", faults.render(context.color.1).trim_end());
+        return ExitCode::from(USAGE);
+    }
+    let word = if context.color.1 { "\x1b[1;31merror\x1b[0m" } else { "error" };
+    eprintln!("{word}: {}", error::render(error));
+    ExitCode::from(if error.downcast_ref::<Refused>().is_some() { USAGE } else { FAILED })
+}

@@ -1,0 +1,77 @@
+//! `sync` and `sync --dry-run`: what changes, in words.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use similar::TextDiff;
+
+use super::{CHANGES, Context, UNVERIFIED};
+use crate::{
+    cli,
+    diff::Change,
+    plan::Step,
+    reconcile::sync::{Event, Options, Outcome, file_texts, sync},
+};
+
+pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
+    let cli::Sync { names, dry_run, restart, force } = args;
+    let options = Options { root: context.root.clone(), names, restart, force, dry_run };
+    let warning = if context.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" };
+    let outcome = sync(&options, &mut |event| match event {
+        Event::Done(line) => println!("{line}"),
+        Event::Warning(text) => eprintln!("{warning}: {text}"),
+    })?;
+    if dry_run {
+        show_plan(context, &outcome);
+    }
+    for pending in &outcome.pending {
+        println!("pending: {pending}");
+    }
+    for unverified in &outcome.unverified {
+        eprintln!("{warning}: {unverified}");
+    }
+    Ok(if dry_run && !(outcome.plan.steps.is_empty() && outcome.pending.is_empty()) {
+        ExitCode::from(CHANGES)
+    } else if !outcome.unverified.is_empty() {
+        ExitCode::from(UNVERIFIED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Prints the diff of every file, then the actions.
+fn show_plan(context: &Context, outcome: &Outcome) {
+    for change in &outcome.plan.changes {
+        if let Some((path, before, after)) = file_texts(change) {
+            let (old, new) = (if before.is_empty() { "/dev/null".into() } else { path.display().to_string() }, path.display().to_string());
+            let new = if after.is_empty() { "/dev/null".to_owned() } else { new };
+            let diff = TextDiff::from_lines(before, after).unified_diff().header(&old, &new).to_string();
+            for line in diff.lines() {
+                println!("{}", paint(line, context.color.0));
+            }
+        }
+    }
+    let files = |step: &&Step| !matches!(step, Step::WriteFile { .. } | Step::RemoveFile { .. });
+    for step in outcome.plan.steps.iter().filter(files) {
+        println!("would {step}");
+        if let Step::Converge(netns) = step {
+            for change in &outcome.plan.changes {
+                if let Change::Netns { name, change } = change
+                    && name == netns
+                {
+                    println!("  {change}");
+                }
+            }
+        }
+    }
+}
+
+fn paint(line: &str, color: bool) -> String {
+    let code = match line.as_bytes().first() {
+        Some(b'+') => "32",
+        Some(b'-') => "31",
+        Some(b'@') => "36",
+        _ => return line.to_owned(),
+    };
+    if color { format!("\x1b[{code}m{line}\x1b[0m") } else { line.to_owned() }
+}

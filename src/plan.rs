@@ -1,0 +1,216 @@
+//! Changes -> steps in the order in which they are safe, and what is left for a person to do.
+//!
+//! Pure. The order: networkd's files and the records, networkd; then whatever keeps running services where they are while their
+//! units change (a hold on each namespace concerned: a unit that gains `BindsTo=` to an inactive unit is stopped by
+//! daemon-reload, and a namespace that loses its last unit is taken away under it); drop-ins, systemd; namespaces; restarts;
+//! the end of the holds; links that are no longer wanted.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    desired::{NETWORKD, SYSTEMD},
+    diff::{Change, NetnsChange},
+    model::{LinkName, NetnsName, Place, Provenance, Unit, UnitName},
+};
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    WriteFile { path: PathBuf, content: String },
+    RemoveFile { path: PathBuf },
+    ReloadNetworkd,
+    ReloadSystemd,
+    Hold(NetnsName),
+    Release(NetnsName),
+    Converge(NetnsName),
+    Restart(UnitName),
+    RemoveBridge(LinkName),
+}
+
+/// What is to be done, and what is not done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    /// The changes that the steps make: one line each for the user.
+    pub changes: Vec<Change>,
+    /// What waits for a restart that nobody has asked for.
+    pub pending: Vec<Pending>,
+    /// Files that are left alone because somebody else changed or made them.
+    pub kept: Vec<Kept>,
+}
+
+/// A process that is not where it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pending {
+    Unit {
+        name: UnitName,
+        unit: Unit,
+        goal: Unit,
+    },
+    Netns {
+        name: NetnsName,
+        change: NetnsChange,
+    },
+    /// Out of the configuration, but its services still run.
+    Retired {
+        name: NetnsName,
+    },
+}
+
+/// A file that is not ours to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub path: PathBuf,
+    pub provenance: Provenance,
+}
+
+/// What the user asked for beyond the plain run, and what earlier runs left.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    pub restart: bool,
+    pub force: bool,
+    /// Namespaces that an earlier run holds.
+    pub held: BTreeSet<NetnsName>,
+    /// Reload both daemons in any case: an earlier run was cut off before it could.
+    pub reload: bool,
+}
+
+fn is_in(path: &Path, directory: &str) -> bool {
+    path.starts_with(directory)
+}
+
+/// Brings changes into order.
+#[must_use]
+pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
+    let mut plan = Plan::default();
+    let (mut files, mut drop_ins, mut after) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut networkd, mut systemd) = (request.reload, request.reload);
+    let mut hold = BTreeSet::new();
+    // namespaces that must stay although no unit names them: a process of another binding is still inside
+    let mut needed = BTreeSet::new();
+    let mut converge = BTreeSet::new();
+    let mut restarts = Vec::new();
+
+    for change in changes {
+        match &change {
+            Change::WriteFile { path, before, after } => {
+                if let Some(before) = before.as_ref().filter(|b| b.provenance != Provenance::Ours && !request.force) {
+                    plan.kept.push(Kept { path: path.clone(), provenance: before.provenance });
+                    continue;
+                }
+                let drop_in = is_in(path, SYSTEMD);
+                networkd |= is_in(path, NETWORKD);
+                systemd |= drop_in;
+                let step = Step::WriteFile { path: path.clone(), content: after.clone() };
+                if drop_in { drop_ins.push(step) } else { files.push(step) }
+            }
+            Change::RemoveFile { path, before } => {
+                if before.provenance != Provenance::Ours && !request.force {
+                    plan.kept.push(Kept { path: path.clone(), provenance: before.provenance });
+                    continue;
+                }
+                let drop_in = is_in(path, SYSTEMD);
+                networkd |= is_in(path, NETWORKD);
+                systemd |= drop_in;
+                let step = Step::RemoveFile { path: path.clone() };
+                if drop_in { drop_ins.push(step) } else { files.push(step) }
+            }
+            Change::HostLink { name, after: None, .. } => after.push(Step::RemoveBridge(name.clone())),
+            // networkd makes it; a link that is not there at all comes when its hardware does
+            Change::HostLink { .. } => networkd = true,
+            Change::Unit { name, before, after: goal } => {
+                let bindings = [before.bound_to.clone(), goal.bound_to.clone()];
+                if before.bound_to != goal.bound_to {
+                    systemd = true;
+                    if before.runs_in.is_some() {
+                        hold.extend(bindings.into_iter().flatten());
+                    }
+                }
+                if before.runs_in.is_some() && before.runs_in != goal.runs_in {
+                    if request.restart {
+                        restarts.push(name.clone());
+                    } else {
+                        if let Some(Place::Netns(netns)) = &before.runs_in {
+                            needed.insert(netns.clone());
+                        }
+                        plan.pending.push(Pending::Unit { name: name.clone(), unit: before.clone(), goal: goal.clone() });
+                        if before.bound_to == goal.bound_to {
+                            continue;
+                        }
+                    }
+                }
+            }
+            Change::Netns { name, .. } => {
+                converge.insert(name.clone());
+            }
+        }
+        plan.changes.push(change);
+    }
+
+    plan.steps.extend(files);
+    plan.steps.extend(networkd.then_some(Step::ReloadNetworkd));
+    plan.steps.extend(hold.iter().cloned().map(Step::Hold));
+    plan.steps.extend(drop_ins);
+    plan.steps.extend(systemd.then_some(Step::ReloadSystemd));
+    plan.steps.extend(converge.into_iter().map(Step::Converge));
+    plan.steps.extend(restarts.into_iter().map(Step::Restart));
+    let held: BTreeSet<_> = hold.union(&request.held).cloned().collect();
+    plan.steps.extend(held.difference(&needed).cloned().map(Step::Release));
+    plan.steps.extend(after);
+    plan
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WriteFile { path, .. } => write!(f, "write {}", path.display()),
+            Self::RemoveFile { path } => write!(f, "remove {}", path.display()),
+            Self::ReloadNetworkd => f.write_str("reload systemd-networkd"),
+            Self::ReloadSystemd => f.write_str("reload systemd"),
+            Self::Hold(netns) => write!(f, "hold netns '{netns}' while units change (start netns-hold@{netns}.service)"),
+            Self::Release(netns) => write!(f, "end the hold on netns '{netns}' (stop netns-hold@{netns}.service)"),
+            Self::Converge(netns) => write!(f, "change netns '{netns}' while it runs"),
+            Self::Restart(unit) => write!(f, "restart {unit}"),
+            Self::RemoveBridge(name) => write!(f, "remove bridge '{name}'"),
+        }
+    }
+}
+
+impl fmt::Display for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = |place: &Option<Place>| match place {
+            Some(Place::Host) => "on the host".to_owned(),
+            Some(Place::Netns(netns)) => format!("in netns '{netns}'"),
+            Some(Place::Other) => "where it was started".to_owned(),
+            None => "nowhere".to_owned(),
+        };
+        match self {
+            Self::Unit { name, unit, goal } => write!(
+                f,
+                "{name} still runs {} and will run {} when it is restarted: `systemctl restart {name}` or `netns-networkd sync --restart`",
+                place(&unit.runs_in),
+                place(&goal.runs_in)
+            ),
+            Self::Netns { name, change } => {
+                write!(f, "netns '{name}': {change}: this needs a restart of its services: `systemctl restart netns@{name}.service`")
+            }
+            Self::Retired { name } => {
+                write!(f, "netns '{name}' is no longer in the configuration and goes with the next sync after its last unit has stopped")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.provenance {
+            Provenance::Edited => "was changed by hand",
+            Provenance::Ours | Provenance::Foreign => "was not made by netns-networkd",
+        };
+        write!(f, "{} {why} and is left alone: `netns-networkd sync --force` replaces it", self.path.display())
+    }
+}

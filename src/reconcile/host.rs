@@ -1,0 +1,195 @@
+//! What is on the host: the configuration's files, our own, units, bridges, running namespaces -> [`State`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use super::netns;
+use crate::{
+    config::{self, Config, SourceFile, load},
+    desired::{self, NETWORKD, SYSTEMD},
+    model::{HostLink, LinkName, NetnsName, Place, State, Unit, UnitName},
+    sys::{
+        bus::{Bus, LoadedUnit},
+        fs::{self, Root},
+        manifest::Manifest,
+        netlink::{self, Socket},
+    },
+};
+
+/// Reads and checks the configuration of a host.
+///
+/// # Errors
+///
+/// [`config::Faults`] for what is wrong in the files, and the kernel's words for a file that cannot be read.
+pub fn read_config(root: &Root) -> Result<Config> {
+    let mut candidates = Vec::new();
+    for directory in load::SEARCH_PATH {
+        for entry in fs::list(&root.at(directory))? {
+            let masked = entry.target.as_deref() == Some(Path::new("/dev/null"));
+            candidates.push(load::Candidate { path: entry.path, masked });
+        }
+    }
+    read_files(&load::select(candidates))
+}
+
+/// Reads and checks some files as if they were the whole configuration.
+pub fn read_files(paths: &[PathBuf]) -> Result<Config> {
+    let mut files = Vec::new();
+    for path in paths {
+        let bytes = fs::read_bytes(path)?.with_context(|| format!("failed to read {}: no such file", path.display()))?;
+        files.push(SourceFile { path: path.display().to_string(), bytes });
+    }
+    Ok(config::parse(&files)?)
+}
+
+/// Observes the files that are desired and those that are ours.
+pub fn files(root: &Root, desired: &State, manifest: &Manifest) -> Result<BTreeMap<PathBuf, crate::model::File>> {
+    let mut files = BTreeMap::new();
+    let paths: BTreeSet<&PathBuf> = desired.files.keys().chain(manifest.files.keys()).collect();
+    for path in paths {
+        files.extend(manifest.look_at(root, path)?.map(|file| (path.clone(), file)));
+    }
+    Ok(files)
+}
+
+/// Lists the bridges that we made and whose tables are gone from the configuration.
+#[must_use]
+pub fn former_bridges(manifest: &Manifest, desired: &State) -> Vec<LinkName> {
+    let prefix = format!("{NETWORKD}/10-netns-networkd-bridge-");
+    let name = |path: &PathBuf| path.to_str()?.strip_prefix(&prefix)?.strip_suffix(".netdev").and_then(|n| LinkName::parse(n).ok());
+    manifest.files.keys().filter_map(name).filter(|name| !desired.links.contains_key(name)).collect()
+}
+
+/// Lists the units that we wrote drop-ins for and that the configuration names no more.
+#[must_use]
+pub fn former_units(manifest: &Manifest, desired: &State) -> Vec<UnitName> {
+    let name = |path: &PathBuf| {
+        let name = path.strip_prefix(SYSTEMD).ok()?.to_str()?.strip_suffix(".d/50-netns-networkd.conf")?;
+        UnitName::parse(name).ok()
+    };
+    manifest.files.keys().filter_map(name).filter(|name| !desired.units.contains_key(name)).collect()
+}
+
+/// Observes links of the host by name, with their addresses; those that are not there are left out.
+pub fn links(names: impl IntoIterator<Item = LinkName>) -> Result<BTreeMap<LinkName, HostLink>> {
+    let mut links = BTreeMap::new();
+    let mut socket = Socket::open()?;
+    let mut indexes = BTreeMap::new();
+    for name in names {
+        let Some(found) = netlink::link_by_name(&mut socket, name.as_str())? else { continue };
+        let master = match found.master {
+            Some(index) => netlink::link_by_index(&mut socket, index)?.and_then(|m| LinkName::parse(&m.name).ok()),
+            None => None,
+        };
+        let link = HostLink {
+            is_bridge: found.kind.as_deref() == Some("bridge"),
+            up: found.up,
+            master,
+            mac: found.mac,
+            mtu: Some(found.mtu),
+            addresses: BTreeSet::new(),
+        };
+        indexes.insert(found.index, name.clone());
+        links.insert(name, link);
+    }
+    if !links.is_empty() {
+        for state in netlink::addresses(&mut socket)? {
+            // an address that is still checked for duplicates, or is one, cannot be used
+            let usable = !state.tentative && !state.duplicate;
+            if let Some(link) = indexes.get(&state.index).and_then(|name| links.get_mut(name)).filter(|_| usable) {
+                link.addresses.insert(state.address.address);
+            }
+        }
+    }
+    Ok(links)
+}
+
+/// Lists the namespaces that `up` has made and that are there.
+pub fn running_netns() -> Result<Vec<NetnsName>> {
+    let mut names = Vec::new();
+    for entry in fs::list(Path::new("/run/netns-networkd/netns"))? {
+        let stem = entry.path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".toml"));
+        names.extend(stem.filter(|n| !n.starts_with('.')).and_then(|n| NetnsName::parse(n).ok()));
+    }
+    Ok(names)
+}
+
+/// Lists the namespaces that a `sync` holds until services have been restarted.
+pub fn held_netns() -> Result<BTreeSet<NetnsName>> {
+    let entries = fs::list(Path::new(HELD))?;
+    Ok(entries.iter().filter_map(|e| NetnsName::parse(e.path.file_name()?.to_str()?).ok()).collect())
+}
+
+/// Markers of the holds that `sync` has begun; those that an admin began with `systemctl start netns-hold@NAME` have none.
+pub const HELD: &str = "/run/netns-networkd/held";
+
+/// Observes units: the namespace that they are bound to by all three settings, and where their processes are.
+#[must_use]
+pub fn units(loaded: &HashMap<UnitName, LoadedUnit>, root: &Root, names: &[NetnsName]) -> BTreeMap<UnitName, Unit> {
+    let unit = |(name, loaded): (&UnitName, &LoadedUnit)| {
+        let bound_to = bound_to(loaded);
+        let runs_in = loaded.running.then(|| place(name, loaded, bound_to.as_ref(), root, names));
+        (name.clone(), Unit { bound_to, runs_in })
+    };
+    loaded.iter().map(unit).collect()
+}
+
+fn bound_to(loaded: &LoadedUnit) -> Option<NetnsName> {
+    let name = loaded.network_namespace_path.strip_prefix("/run/netns/").and_then(|n| NetnsName::parse(n).ok())?;
+    let unit = format!("netns@{name}.service");
+    (loaded.binds_to.contains(&unit) && loaded.after.contains(&unit)).then_some(name)
+}
+
+fn place(name: &UnitName, loaded: &LoadedUnit, bound_to: Option<&NetnsName>, root: &Root, names: &[NetnsName]) -> Place {
+    let processes = || fs::control_group_processes(&loaded.control_group);
+    if let Some(place) = loaded.main_pid.into_iter().chain(processes()).find_map(|pid| crate::sys::netns::place_of(pid, names)) {
+        return place;
+    }
+    // a socket, or a service that has done its work: nothing of it can be looked at, so its start is compared to its settings
+    let drop_in = root.at(Path::new(SYSTEMD).join(format!("{name}.d/50-netns-networkd.conf")));
+    let changed = fs::modified(&drop_in);
+    match bound_to {
+        Some(netns) if changed.is_none_or(|changed| changed <= loaded.active_since) => Place::Netns(netns.clone()),
+        Some(_) => Place::Other,
+        None => Place::Host,
+    }
+}
+
+/// Observes the namespaces that run, against what is desired in them; `desired` is filled in from the host.
+pub fn netns(desired: &mut State, running: &[NetnsName]) -> Result<State> {
+    let mut observed = State::default();
+    desired.netns.retain(|name, _| running.contains(name));
+    for (name, wanted) in &mut desired.netns {
+        let netns = netns::observe(name, wanted).with_context(|| format!("failed to look into netns '{name}'"))?;
+        observed.netns.extend(netns.map(|netns| (name.clone(), netns)));
+    }
+    let there: BTreeSet<NetnsName> = observed.netns.keys().cloned().collect();
+    desired.netns.retain(|name, _| there.contains(name));
+    Ok(observed)
+}
+
+/// Reads the facts that the desired state depends on.
+pub fn facts(root: &Root) -> Result<desired::Facts> {
+    Ok(desired::Facts { nsswitch: fs::read_text(&root.at("/etc/nsswitch.conf"))? })
+}
+
+/// Says why networkd does not do with a link what its file asks for, in networkd's own terms; nothing if it cannot tell.
+#[must_use]
+pub fn explain_link(bus: &Bus, name: &LinkName, file: &Path) -> Option<String> {
+    let json: serde_json::Value = serde_json::from_str(&bus.describe_link(name.as_str()).ok()?).ok()?;
+    let state = json.get("AdministrativeState")?.as_str()?;
+    Some(match json.get("NetworkFile").and_then(|f| f.as_str()) {
+        Some(used) if Path::new(used) != file => {
+            format!(
+                "networkd takes {used} for link '{name}', not {}: rename that file so that it sorts later, or narrow its [Match]",
+                file.display()
+            )
+        }
+        Some(used) => format!("networkd has link '{name}' as '{state}' with {used}: `networkctl status {name}` shows its log"),
+        None => format!("networkd has link '{name}' as '{state}', with no .network file"),
+    })
+}

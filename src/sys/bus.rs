@@ -1,0 +1,275 @@
+//! D-Bus: systemd's manager and networkd's. Connected when needed; every call has a deadline.
+
+use std::{collections::HashMap, future::Future, time::Duration};
+
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::runtime::Runtime;
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo, proxy};
+
+use crate::model::UnitName;
+
+/// For a question: both daemons answer at once, but may be busy loading units.
+const ANSWER: Duration = Duration::from_secs(25);
+/// For a reload or a job: `DefaultTimeoutStartSec=` is 90 s.
+const JOB: Duration = Duration::from_secs(120);
+/// How long to repeat a networkd reload that another one is in the way of.
+const ALREADY_RELOADING: Duration = Duration::from_secs(20);
+
+const NETWORKD: &str = "org.freedesktop.network1";
+
+/// A unit as `ListUnitsByNames` gives it: name, description, load state, active state, sub state, followed unit, path, job.
+type ListedUnit = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+/// org.freedesktop.systemd1(5).
+#[proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Systemd {
+    /// `Reload()`: answers when the reload is over.
+    fn reload(&self) -> zbus::Result<()>;
+    /// `Subscribe()`: without it no signals are sent.
+    fn subscribe(&self) -> zbus::Result<()>;
+    /// `StartUnit(in s name, in s mode, out o job)`.
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// `StopUnit(in s name, in s mode, out o job)`.
+    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// `TryRestartUnit(in s name, in s mode, out o job)`.
+    fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// `ListUnitsByNames(in as names, out a(ssssssouso) units)`: loads those that are not loaded.
+    fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
+    /// `JobRemoved(u id, o job, s unit, s result)`.
+    #[zbus(signal)]
+    fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
+}
+
+/// org.freedesktop.network1(5).
+#[proxy(
+    interface = "org.freedesktop.network1.Manager",
+    default_service = "org.freedesktop.network1",
+    default_path = "/org/freedesktop/network1"
+)]
+trait Networkd {
+    /// `Reload()`.
+    fn reload(&self) -> zbus::Result<()>;
+    /// `GetLinkByName(in s name, out i ifindex, out o path)`.
+    fn get_link_by_name(&self, name: &str) -> zbus::Result<(i32, OwnedObjectPath)>;
+    /// `ReconfigureLink(in i ifindex)`.
+    fn reconfigure_link(&self, index: i32) -> zbus::Result<()>;
+}
+
+/// One link of networkd.
+#[proxy(interface = "org.freedesktop.network1.Link", default_service = "org.freedesktop.network1")]
+trait NetworkdLink {
+    /// `Describe(out s json)`, networkd 249 and later.
+    fn describe(&self) -> zbus::Result<String>;
+}
+
+/// A unit as systemd has it loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadedUnit {
+    /// `loaded`, `not-found`, `masked`, …
+    pub load_state: String,
+    /// It runs, or is about to, or is stopping.
+    pub running: bool,
+    pub binds_to: Vec<String>,
+    pub after: Vec<String>,
+    pub triggered_by: Vec<String>,
+    pub joins_namespace_of: Vec<String>,
+    pub network_namespace_path: String,
+    pub main_pid: Option<u32>,
+    /// Path of its control group, below the cgroup file system.
+    pub control_group: String,
+    /// When it last became active, microseconds since 1970.
+    pub active_since: u64,
+}
+
+/// The system bus.
+pub struct Bus {
+    runtime: Runtime,
+    connection: Connection,
+}
+
+impl Bus {
+    /// Connects to the system bus.
+    pub fn connect() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the D-Bus runtime")?;
+        let connection = runtime
+            .block_on(async { tokio::time::timeout(ANSWER, Connection::system()).await })
+            .map_err(|_| anyhow!("no answer within {} s", ANSWER.as_secs()))
+            .and_then(|connected| connected.map_err(anyhow::Error::from))
+            .context("failed to connect to the system bus")
+            .context("hint: `systemctl status dbus.socket` shows the bus's state")?;
+        Ok(Self { runtime, connection })
+    }
+
+    fn call<T>(&self, limit: Duration, what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T> {
+        let answer = self.runtime.block_on(async { tokio::time::timeout(limit, call).await });
+        match answer {
+            Ok(answer) => answer.with_context(|| format!("failed to {what}")),
+            Err(_) => bail!("failed to {what}: no answer within {} s", limit.as_secs()),
+        }
+    }
+
+    /// Tells whether networkd is on the bus.
+    pub fn networkd_runs(&self) -> Result<bool> {
+        self.call(ANSWER, "ask the bus for systemd-networkd", async {
+            let bus = fdo::DBusProxy::new(&self.connection).await?;
+            Ok(bus.name_has_owner(NETWORKD.try_into()?).await?)
+        })
+    }
+
+    /// Makes networkd read its files again. A reload that is under way already (networkd 256 and later refuse a second one) is
+    /// waited for and repeated, because it may have read the old files.
+    pub fn reload_networkd(&self) -> Result<()> {
+        self.call(JOB, "reload systemd-networkd", async {
+            let networkd = NetworkdProxy::new(&self.connection).await?;
+            let deadline = tokio::time::Instant::now() + ALREADY_RELOADING;
+            loop {
+                match networkd.reload().await {
+                    Err(zbus::Error::MethodError(name, ..))
+                        if name.as_str() == "org.freedesktop.network1.AlreadyReloading" && tokio::time::Instant::now() < deadline =>
+                    {
+                        tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_millis(50)).await;
+                    }
+                    other => return other,
+                }
+            }
+        })
+    }
+
+    /// Makes networkd set a link up again from its files.
+    pub fn reconfigure_link(&self, index: u32) -> Result<()> {
+        self.call(ANSWER, &format!("reconfigure the link with index {index}"), async {
+            NetworkdProxy::new(&self.connection).await?.reconfigure_link(index.cast_signed()).await
+        })
+    }
+
+    /// Gives networkd's own view of a link: its description as JSON.
+    pub fn describe_link(&self, name: &str) -> Result<String> {
+        self.call(ANSWER, &format!("ask systemd-networkd for link '{name}'"), async {
+            let (_, path) = NetworkdProxy::new(&self.connection).await?.get_link_by_name(name).await?;
+            NetworkdLinkProxy::builder(&self.connection).path(path).build().await?.describe().await
+        })
+    }
+
+    /// Makes systemd read its units again.
+    pub fn reload_systemd(&self) -> Result<()> {
+        self.call(JOB, "reload systemd", async { SystemdProxy::new(&self.connection).await?.reload().await })
+    }
+
+    /// Starts a unit and waits until it has started.
+    pub fn start(&self, unit: &str) -> Result<()> {
+        self.job(unit, "start", Verb::Start)
+    }
+
+    /// Stops a unit and waits until it has stopped.
+    pub fn stop(&self, unit: &str) -> Result<()> {
+        self.job(unit, "stop", Verb::Stop)
+    }
+
+    /// Restarts a unit if it runs and waits until it has started again.
+    pub fn restart(&self, unit: &str) -> Result<()> {
+        self.job(unit, "restart", Verb::TryRestart)
+    }
+
+    fn job(&self, unit: &str, what: &str, verb: Verb) -> Result<()> {
+        let result = self.call(JOB, &format!("{what} {unit}"), async {
+            let systemd = SystemdProxy::new(&self.connection).await?;
+            systemd.subscribe().await?;
+            let mut removed = systemd.receive_job_removed().await?;
+            let job = match verb {
+                Verb::Start => systemd.start_unit(unit, "replace").await?,
+                Verb::Stop => systemd.stop_unit(unit, "replace").await?,
+                Verb::TryRestart => systemd.try_restart_unit(unit, "replace").await?,
+            };
+            while let Some(signal) = next(&mut removed).await {
+                let args = signal.args()?;
+                if args.job == job {
+                    return Ok(args.result.clone());
+                }
+            }
+            Ok("lost".to_owned())
+        })?;
+        // `skipped`: the unit does not run, so there was nothing to restart or stop
+        if !matches!(result.as_str(), "done" | "skipped") {
+            return Err(anyhow!("failed to {what} {unit}: systemd says '{result}'"))
+                .context(format!("hint: `journalctl -b -u {unit}` shows why"));
+        }
+        Ok(())
+    }
+
+    /// Gives the state of units, loading them where need be; templates, which are never loaded, are left out.
+    pub fn units(&self, names: &[UnitName]) -> Result<HashMap<UnitName, LoadedUnit>> {
+        let listable: Vec<&str> = names.iter().filter(|n| !n.is_template()).map(UnitName::as_str).collect();
+        if listable.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let listed =
+            self.call(ANSWER, "list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&listable).await })?;
+        let mut units = HashMap::new();
+        // systemd answers in the order of the question, with an alias under its canonical name
+        for (name, listed) in listable.iter().zip(listed) {
+            let (.., load_state, active_state, _, _, path, _, _, _) =
+                (listed.0, listed.1, listed.2, listed.3, listed.4, listed.5, listed.6, listed.7, listed.8, listed.9);
+            let Ok(name) = UnitName::parse(name) else { continue };
+            let mut unit =
+                LoadedUnit { load_state, running: active_state != "inactive" && active_state != "failed", ..LoadedUnit::default() };
+            let interface = if name.is_socket() { "org.freedesktop.systemd1.Socket" } else { "org.freedesktop.systemd1.Service" };
+            for interface in ["org.freedesktop.systemd1.Unit", interface] {
+                let properties = self.properties(&path, interface)?;
+                unit.take(&properties);
+            }
+            units.insert(name, unit);
+        }
+        Ok(units)
+    }
+
+    fn properties(&self, path: &OwnedObjectPath, interface: &str) -> Result<HashMap<String, OwnedVariant>> {
+        self.call(ANSWER, &format!("read the properties of {}", path.as_str()), async {
+            let proxy =
+                fdo::PropertiesProxy::builder(&self.connection).destination("org.freedesktop.systemd1").path(path.as_ref()).build().await?;
+            Ok(proxy.get_all(interface.try_into()?).await?)
+        })
+    }
+}
+
+enum Verb {
+    Start,
+    Stop,
+    TryRestart,
+}
+
+/// The next item of a stream.
+async fn next<S: futures_core::Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    std::future::poll_fn(|cx| std::pin::Pin::new(&mut *stream).poll_next(cx)).await
+}
+
+impl LoadedUnit {
+    fn take(&mut self, properties: &HashMap<String, OwnedVariant>) {
+        let text = |key: &str| properties.get(key).and_then(|v| String::try_from(v.clone()).ok());
+        let list = |key: &str| properties.get(key).and_then(|v| Vec::<String>::try_from(v.clone()).ok());
+        for (field, key) in [
+            (&mut self.binds_to, "BindsTo"),
+            (&mut self.after, "After"),
+            (&mut self.triggered_by, "TriggeredBy"),
+            (&mut self.joins_namespace_of, "JoinsNamespaceOf"),
+        ] {
+            if let Some(value) = list(key) {
+                *field = value;
+            }
+        }
+        for (field, key) in [(&mut self.network_namespace_path, "NetworkNamespacePath"), (&mut self.control_group, "ControlGroup")] {
+            if let Some(value) = text(key) {
+                *field = value;
+            }
+        }
+        if let Some(pid) = properties.get("MainPID").and_then(|v| u32::try_from(v).ok()) {
+            self.main_pid = (pid != 0).then_some(pid);
+        }
+        if let Some(time) = properties.get("ActiveEnterTimestamp").and_then(|v| u64::try_from(v).ok()) {
+            self.active_since = time;
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The manifest: which files on this host are ours, and what we wrote into them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::fs::{self, Root};
+use crate::model::{File, Provenance};
+
+/// Where the manifest is.
+pub const PATH: &str = "/var/lib/netns-networkd/manifest.toml";
+
+/// Files that we wrote: only these are ever changed or removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// A run has begun and not ended: networkd and systemd may not have read the files yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfinished: bool,
+    /// Path -> SHA-256 of the contents that we wrote: one, while a run is under way the old one and the new one.
+    #[serde(default)]
+    pub files: BTreeMap<PathBuf, BTreeSet<String>>,
+}
+
+/// The SHA-256 of a text, in hexadecimal.
+#[must_use]
+pub fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Manifest {
+    /// Reads the manifest; a broken one is an error, for without it our own files cannot be told from others.
+    pub fn read(root: &Root) -> Result<Self> {
+        let path = root.at(PATH);
+        let Some(text) = fs::read_text(&path)? else { return Ok(Self::default()) };
+        toml::from_str(&text)
+            .with_context(|| format!("{} is broken", path.display()))
+            .context("hint: move it away and run `netns-networkd sync --force`, which takes all files of these names over")
+    }
+
+    /// Writes the manifest.
+    pub fn write(&self, root: &Root) -> Result<()> {
+        let text = toml::to_string(self).context("failed to write down the manifest")?;
+        fs::write(&root.at(PATH), &format!("# What netns-networkd has written. It changes and removes no other files.\n{text}"))
+    }
+
+    /// Looks at a file of the host; none if there is none.
+    pub fn look_at(&self, root: &Root, path: &Path) -> Result<Option<File>> {
+        let at = root.at(path);
+        let listed = self.files.get(path);
+        if fs::is_special(&at) {
+            // a link, most likely to /dev/null: somebody wants this file to have no effect
+            let provenance = if listed.is_some() { Provenance::Edited } else { Provenance::Foreign };
+            return Ok(Some(File { content: String::new(), provenance }));
+        }
+        let Some(content) = fs::read_text(&at)? else { return Ok(None) };
+        let provenance = match listed {
+            Some(hashes) if hashes.contains(&hash(&content)) => Provenance::Ours,
+            Some(_) => Provenance::Edited,
+            None => Provenance::Foreign,
+        };
+        Ok(Some(File { content, provenance }))
+    }
+}
