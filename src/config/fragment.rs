@@ -8,7 +8,7 @@ use super::{
     entry::{self, RouteTable, UplinkTable},
     fault::Draft,
     keys,
-    read::{List, Reader, Table, Value},
+    read::{List, Reader, Table, Value, header_name},
     syntax,
     text::{Placed, Spot, Text, quoted},
     value::{self, Refusal},
@@ -115,7 +115,7 @@ fn read_root(reader: &mut Reader<'_>, root: &DeTable<'_>, text: &Text, tables: &
     let root = reader.root(root, &keys::FRAGMENT);
     if let Some(names) = root.get("namespace").and_then(|value| reader.names(value)) {
         for (name, at, value) in names.named() {
-            let table = format!("[namespace.{}]", key(name));
+            let table = format!("[namespace.{}]", header_name(name));
             check_name(reader, at, "namespace", name, NetnsName::parse);
             if let Some(table) = reader.named_table((at, value), table, &keys::NAMESPACE) {
                 read_namespace(reader, name, &table, text, tables);
@@ -125,7 +125,7 @@ fn read_root(reader: &mut Reader<'_>, root: &DeTable<'_>, text: &Text, tables: &
     if let Some(names) = root.get("bridge").and_then(|value| reader.names(value)) {
         for (name, at, value) in names.named() {
             check_name(reader, at, "bridge", name, LinkName::parse_ours);
-            if let Some(table) = reader.named_table((at, value), format!("[bridge.{}]", key(name)), &keys::BRIDGE) {
+            if let Some(table) = reader.named_table((at, value), format!("[bridge.{}]", header_name(name)), &keys::BRIDGE) {
                 let bridge = read_bridge(reader, name, &table);
                 tables.bridges.push(bridge);
             }
@@ -138,12 +138,6 @@ fn check_name<T>(reader: &mut Reader<'_>, at: Spot, what: &str, name: &str, pars
         let allowed = if what == "namespace" { "1 to 15 letters, digits, '.', '_' and '-'" } else { keys::OUR_LINK };
         reader.note(Draft::new(at, format!("invalid {what} name {}: {e}", quoted(name))).allowed(allowed));
     }
-}
-
-/// Writes a name as it would stand in a table's header.
-fn key(name: &str) -> String {
-    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
-    if bare && name.len() <= 60 { name.to_owned() } else { quoted(name).replace('\'', "\"") }
 }
 
 fn read_namespace(reader: &mut Reader<'_>, name: &str, table: &Table<'_, '_>, text: &Text, tables: &mut Tables) {
@@ -164,7 +158,7 @@ fn read_namespace(reader: &mut Reader<'_>, name: &str, table: &Table<'_, '_>, te
     let Some(names) = table.get("interface").and_then(|value| reader.names(value)) else { return };
     for (interface, at, value) in names.named() {
         check_name(reader, at, "interface", interface, LinkName::parse_ours);
-        let title = format!("[namespace.{}.interface.{}]", key(name), key(interface));
+        let title = format!("[namespace.{}.interface.{}]", header_name(name), header_name(interface));
         if let Some(table) = reader.named_table((at, value), title, &keys::INTERFACE) {
             let interface = read_interface(reader, name, interface, &table);
             tables.interfaces.push(interface);
@@ -182,7 +176,7 @@ fn read_interface(reader: &mut Reader<'_>, netns: &str, name: &str, table: &Tabl
         netns: netns.to_owned(),
         name: name.to_owned(),
         at: table.at,
-        lacks_bridge: bridge.is_none() && is_veth && !table.misspells("bridge"),
+        lacks_bridge: bridge.is_none() && is_veth && !table.misspells("bridge") && !table.is_strange(),
         bridge: bridge.flatten(),
         host_name,
         mac: read_mac(reader, table, "mac"),

@@ -37,10 +37,10 @@ pub(super) const OUR_LINK: &str =
 const ANY_LINK: &str = "the name of a link on the host, at most 15 bytes: \"br-lan\"";
 
 /// A file as a whole.
-pub const FRAGMENT: Keys = Keys { known: &[("namespace", "tables [namespace.NAME]"), ("bridge", "tables [bridge.NAME]")], later: &[] };
+pub static FRAGMENT: Keys = Keys { known: &[("namespace", "tables [namespace.NAME]"), ("bridge", "tables [bridge.NAME]")], later: &[] };
 
 /// `[namespace.NAME]`
-pub const NAMESPACE: Keys = Keys {
+pub static NAMESPACE: Keys = Keys {
     known: &[
         ("description", "text on one line"),
         ("services", r#"an array of units: ["postfix.service", "dovecot.service"]"#),
@@ -53,7 +53,7 @@ pub const NAMESPACE: Keys = Keys {
 };
 
 /// `[namespace.NAME.interface.NAME]`
-pub const INTERFACE: Keys = Keys {
+pub static INTERFACE: Keys = Keys {
     known: &[
         ("kind", r#""veth""#),
         ("bridge", ANY_LINK),
@@ -89,7 +89,7 @@ pub const INTERFACE: Keys = Keys {
 };
 
 /// `[bridge.NAME]`
-pub const BRIDGE: Keys = Keys {
+pub static BRIDGE: Keys = Keys {
     known: &[
         ("uplinks", r#"an array of links: ["eno1", { vlan = 20, parent = "eno2" }]"#),
         ("addresses", ADDRESSES),
@@ -104,7 +104,7 @@ pub const BRIDGE: Keys = Keys {
 };
 
 /// An entry of an interface's `addresses` that is a table.
-pub const ADDRESS_ENTRY: Keys = Keys {
+pub static ADDRESS_ENTRY: Keys = Keys {
     known: &[
         ("address", r#"an address with prefix length: "192.0.2.10/24""#),
         ("peer", ADDRESS),
@@ -117,11 +117,11 @@ pub const ADDRESS_ENTRY: Keys = Keys {
 };
 
 /// An entry of `gateways` that is a table.
-pub const GATEWAY_ENTRY: Keys =
+pub static GATEWAY_ENTRY: Keys =
     Keys { known: &[("via", ADDRESS), ("on-link", SWITCH), ("source", ADDRESS), ("metric", METRIC)], later: &[] };
 
 /// An entry of `routes`.
-pub const ROUTE_ENTRY: Keys = Keys {
+pub static ROUTE_ENTRY: Keys = Keys {
     known: &[
         ("to", r#"a prefix, an address or "default": "198.51.100.0/24", "2000::/3""#),
         ("via", ADDRESS),
@@ -133,7 +133,7 @@ pub const ROUTE_ENTRY: Keys = Keys {
 };
 
 /// An entry of `uplinks` that is a table.
-pub const UPLINK_ENTRY: Keys = Keys { known: &[("vlan", "a VLAN number from 1 to 4094: 20"), ("parent", ANY_LINK)], later: &[] };
+pub static UPLINK_ENTRY: Keys = Keys { known: &[("vlan", "a VLAN number from 1 to 4094: 20"), ("parent", ANY_LINK)], later: &[] };
 
 /// Kinds of interfaces that have their meaning already but are not built yet.
 pub const LATER_KINDS: [&str; 5] = ["macvlan", "ipvlan", "physical", "dummy", "wireguard"];

@@ -7,7 +7,7 @@ use toml::{
 
 use super::{
     fault::Draft,
-    keys::{Keys, suggest},
+    keys::{BRIDGE, INTERFACE, Keys, NAMESPACE, suggest},
     text::{Placed, Spot, quoted},
     value::Refusal,
 };
@@ -72,6 +72,11 @@ impl<'t, 'i> Table<'t, 'i> {
         self.meant.contains(&key)
     }
 
+    /// Tells whether the table has only unknown keys, so that it is hardly meant to be one of its kind.
+    pub fn is_strange(&self) -> bool {
+        !self.entries.is_empty() && !self.entries.keys().any(|k| self.keys.known.iter().any(|(known, _)| known == k.get_ref()))
+    }
+
     pub fn has_besides(&self, key: &str) -> bool {
         self.entries.keys().any(|k| k.get_ref() != key)
     }
@@ -117,7 +122,7 @@ impl Reader<'_> {
 
     /// Opens a table that holds tables by name: `[bridge]` around `[bridge.br-lan]`.
     pub fn names<'t, 'i>(&mut self, value: Value<'t, 'i>) -> Option<Table<'t, 'i>> {
-        const NONE: Keys = Keys { known: &[], later: &[] };
+        static NONE: Keys = Keys { known: &[], later: &[] };
         let entries = self.entries(value)?;
         Some(Table { entries, keys: &NONE, name: String::new(), meant: Vec::new(), at: value.at })
     }
@@ -155,7 +160,7 @@ impl Reader<'_> {
     }
 
     fn check_keys<'t, 'i>(&mut self, mut table: Table<'t, 'i>) -> Table<'t, 'i> {
-        for key in table.entries.keys() {
+        for (key, value) in table.entries {
             let name = key.get_ref().as_ref();
             if table.keys.known.iter().any(|(known, _)| *known == name) {
                 continue;
@@ -171,10 +176,10 @@ impl Reader<'_> {
             let all = table.keys.known.iter().map(|(known, _)| *known).chain(table.keys.later.iter().copied());
             let near = suggest(name, all);
             table.meant.extend(near);
-            self.note(match (near, elsewhere(table.keys, name)) {
-                (None, Some(home)) => draft.help(format!("'{name}' belongs in {home}")),
-                (Some(near), _) => draft.help(format!("did you mean '{near}'?")),
-                (None, None) => draft,
+            let meant = near.map(|near| format!("did you mean '{near}'?"));
+            self.note(match meant.or_else(|| misplaced(table.keys, &table.name, name, value.get_ref())) {
+                Some(help) => draft.help(help),
+                None => draft,
             });
         }
         table
@@ -284,13 +289,26 @@ impl Reader<'_> {
     }
 }
 
-/// Tells which other kind of table has a key that is unknown in this one.
-fn elsewhere(keys: &Keys, name: &str) -> Option<&'static str> {
-    use super::keys::{BRIDGE, INTERFACE, NAMESPACE};
-    [(&NAMESPACE, "[namespace.NAME]"), (&INTERFACE, "[namespace.NAME.interface.NAME]"), (&BRIDGE, "[bridge.NAME]")]
-        .into_iter()
-        .find(|(other, _)| !std::ptr::eq(*other, keys) && other.known.iter().any(|(known, _)| *known == name))
-        .map(|(_, home)| home)
+/// Tells where a key belongs that is unknown in this kind of table.
+fn misplaced(keys: &Keys, table: &str, name: &str, value: &DeValue<'_>) -> Option<String> {
+    let has = |keys: &Keys, key: &str| keys.known.iter().any(|(known, _)| *known == key);
+    let homes = [(&NAMESPACE, "[namespace.NAME]"), (&INTERFACE, "[namespace.NAME.interface.NAME]"), (&BRIDGE, "[bridge.NAME]")];
+    if let Some((_, home)) = homes.into_iter().find(|(other, _)| !std::ptr::eq(*other, keys) && has(other, name)) {
+        return Some(format!("'{name}' belongs in {home}"));
+    }
+    let inner = value.as_table()?;
+    let table = table.strip_suffix(']')?;
+    if std::ptr::eq(keys, &raw const NAMESPACE) && inner.keys().any(|key| has(&INTERFACE, key.get_ref())) {
+        return Some(format!("write {table}.interface.{}] for an interface", header_name(name)));
+    }
+    let (parent, last) = table.rsplit_once('.')?;
+    Some(format!("if the dot is part of the name, quote it: {parent}.\"{}.{}\"]", last.trim_matches('"'), short(name)))
+}
+
+/// Writes a name as it would stand in a table's header.
+pub(super) fn header_name(name: &str) -> String {
+    let bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    if bare && name.len() <= 60 { name.to_owned() } else { format!("\"{}\"", short(name)) }
 }
 
 fn kind(value: &DeValue<'_>) -> &'static str {

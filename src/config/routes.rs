@@ -12,7 +12,6 @@ use super::{
     fault::Draft,
     fragment::{InterfaceTable, IpTable, Tables},
     text::{Spot, listed, quoted},
-    validate::of_family,
     value::{family, is_link_local},
 };
 use crate::model::Route;
@@ -101,10 +100,11 @@ fn reachable(ip: &IpTable, drafts: &mut Vec<Draft>) {
         // where an address or route was refused, the gateway may be in what it would have covered
         let told = ip.addresses.complete && ip.routes.complete;
         if told && !by_route && !nets.iter().any(|net| net.contains(&gateway)) {
-            let nets = of_family(&nets, gateway);
+            let same = |net: &&IpNet| family(net.addr()) == family(gateway);
+            let nets: Vec<IpNet> = nets.iter().filter(same).map(IpNet::trunc).collect();
             let draft = Draft::new(via.at, format!("no address of {} covers gateway '{gateway}'", ip.link));
             let draft = if nets.is_empty() {
-                draft.allowed(format!("a gateway in the network of one of its addresses; of {} it has none", family(gateway)))
+                draft.allowed(format!("a gateway in the network of one of its addresses; it has no {} network", family(gateway)))
             } else {
                 draft.allowed(format!("a gateway in {}", listed(&nets)))
             };

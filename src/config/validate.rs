@@ -11,7 +11,7 @@ use super::{
     fragment::{BridgeTable, HostName, InterfaceTable, IpTable, NamespaceTable, Tables},
     keys, routes,
     text::{Placed, Spot, quoted},
-    value::{family, is_link_local},
+    value::is_link_local,
 };
 use crate::{
     derive,
@@ -310,9 +310,4 @@ fn ports(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mut Ve
             );
         }
     }
-}
-
-/// Lists networks for a message, one family only.
-pub(super) fn of_family(nets: &[ipnet::IpNet], ip: std::net::IpAddr) -> Vec<String> {
-    nets.iter().filter(|net| family(net.addr()) == family(ip)).map(|net| net.trunc().to_string()).collect()
 }

@@ -98,8 +98,8 @@ pub fn links(names: impl IntoIterator<Item = LinkName>) -> Result<BTreeMap<LinkN
     }
     if !links.is_empty() {
         for state in netlink::addresses(&mut socket)? {
-            // an address that is still checked for duplicates, or is one, cannot be used
-            let usable = !state.tentative && !state.duplicate;
+            // an IPv6 address stays tentative as long as a bridge has no carrier, so as long as no service runs: that is no fault
+            let usable = !state.duplicate;
             if let Some(link) = indexes.get(&state.index).and_then(|name| links.get_mut(name)).filter(|_| usable) {
                 link.addresses.insert(state.address.address);
             }
