@@ -216,8 +216,9 @@ fn diff_link(name: &LinkName, before: &Link, after: &Link, phases: &mut Phases) 
     let key = |r: &Route| (r.to, r.effective_metric());
     let present: BTreeMap<_, _> = before.routes.iter().map(|r| (key(r), r)).collect();
     let wanted: BTreeMap<_, _> = routes.iter().map(|r| (key(r), r)).collect();
-    // in the order of the configuration: a route to a gateway comes before the routes by that gateway
-    for route in routes {
+    // a route straight out of the link may be the one that reaches the gateway of another
+    let (direct, by_gateway): (Vec<_>, Vec<_>) = routes.iter().partition(|route| route.via.is_none());
+    for route in direct.into_iter().chain(by_gateway) {
         let replaces = present.get(&key(route)).copied();
         if replaces.is_none_or(|before| before.canonical() != route.canonical()) {
             phases.add.push(NetnsChange::SetRoute { link: name.clone(), route: route.clone(), replaces: replaces.cloned() });

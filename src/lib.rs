@@ -8,8 +8,6 @@
 //! kernel, files, units -------+
 //! ```
 
-#![deny(unsafe_code)]
-
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -1,5 +1,7 @@
 //! The only room with effects: files, namespaces, netlink, D-Bus. It knows `model` and changes, never `config`.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod bus;
 pub mod fs;
 pub mod inside;

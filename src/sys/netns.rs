@@ -72,7 +72,7 @@ pub fn inside<T: Send>(netns: &OwnedFd, work: impl FnOnce() -> Result<T> + Send)
 pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let path = path(name);
     on_thread(|| {
-        let _lock = shared_directory()?;
+        let lock = shared_directory()?;
         match OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path) {
             Ok(_) => {}
             // a stale file is as good as a new one to mount on
@@ -91,7 +91,7 @@ pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send
             .inspect_err(|_| {
                 let _ = fs::remove_file(&path);
             })?;
-        drop(_lock);
+        drop(lock);
         work()
     })
 }
