@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    config::{Bridge, Config, Namespace},
+    config::{Bridge, Config, Namespace, Uplink},
     derive::{self, End},
     model::{File, HostLink, LinkName, Netns, NetnsName, Place, Provenance, State, Unit},
     render,
@@ -63,7 +63,7 @@ pub fn networkd_path(kind: &str, name: &LinkName, suffix: &str) -> PathBuf {
 pub fn desired(config: &Config, facts: &Facts) -> Result<State> {
     let mut state = State::default();
     for (name, bridge) in &config.bridges {
-        add_bridge(&mut state, name, bridge);
+        add_bridge(&mut state, name, bridge, config);
     }
     for (name, namespace) in &config.namespaces {
         add_namespace(&mut state, name, namespace, config, facts)?;
@@ -75,11 +75,23 @@ fn put(state: &mut State, path: PathBuf, content: String) {
     state.files.insert(path, File { content, provenance: Provenance::Ours });
 }
 
-fn add_bridge(state: &mut State, name: &LinkName, bridge: &Bridge) {
+/// Lists the VLAN links that the configuration puts on a link.
+fn vlans_on<'a>(config: &'a Config, link: &LinkName) -> Vec<&'a LinkName> {
+    let uplinks = config.bridges.values().flat_map(|bridge| &bridge.uplinks);
+    uplinks
+        .filter_map(|uplink| if let Uplink::Vlan { name, parent, .. } = uplink { (parent == link).then_some(name) } else { None })
+        .collect()
+}
+
+fn add_bridge(state: &mut State, name: &LinkName, bridge: &Bridge, config: &Config) {
     put(state, networkd_path("bridge", name, "netdev"), render::bridge_netdev(name, bridge));
-    put(state, networkd_path("bridge", name, "network"), render::bridge_network(name, bridge));
+    put(state, networkd_path("bridge", name, "network"), render::bridge_network(name, bridge, &vlans_on(config, name)));
     for uplink in &bridge.uplinks {
-        put(state, networkd_path("uplink", uplink.name(), "network"), render::uplink_network(uplink, name, &bridge.source));
+        if let Uplink::Vlan { name, id, .. } = uplink {
+            put(state, networkd_path("vlan", name, "netdev"), render::vlan_netdev(name, *id, &bridge.source));
+        }
+        let text = render::uplink_network(uplink, name, &vlans_on(config, uplink.name()), &bridge.source);
+        put(state, networkd_path("uplink", uplink.name(), "network"), text);
         let link = HostLink { up: true, master: Some(name.clone()), ..HostLink::default() };
         state.links.insert(uplink.name().clone(), link);
     }

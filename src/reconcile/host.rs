@@ -177,10 +177,20 @@ pub fn facts(root: &Root) -> Result<desired::Facts> {
     Ok(desired::Facts { nsswitch: fs::read_text(&root.at("/etc/nsswitch.conf"))? })
 }
 
+fn describe(bus: &Bus, name: &LinkName) -> Option<serde_json::Value> {
+    serde_json::from_str(&bus.describe_link(name.as_str()).ok()?).ok()
+}
+
+/// Gives the `.network` file that networkd takes for a link; none if there is none, or networkd cannot tell.
+#[must_use]
+pub fn network_file(bus: &Bus, name: &LinkName) -> Option<PathBuf> {
+    describe(bus, name)?.get("NetworkFile")?.as_str().map(PathBuf::from)
+}
+
 /// Says why networkd does not do with a link what its file asks for, in networkd's own terms; nothing if it cannot tell.
 #[must_use]
 pub fn explain_link(bus: &Bus, name: &LinkName, file: &Path) -> Option<String> {
-    let json: serde_json::Value = serde_json::from_str(&bus.describe_link(name.as_str()).ok()?).ok()?;
+    let json = describe(bus, name)?;
     let state = json.get("AdministrativeState")?.as_str()?;
     Some(match json.get("NetworkFile").and_then(|f| f.as_str()) {
         Some(used) if Path::new(used) != file => {

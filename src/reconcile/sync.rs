@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::{host, netns};
 use crate::{
-    config::Config,
+    config::{Config, Uplink},
     desired::{self, NETNS_ETC, SYSTEMD, networkd_path},
     diff::{Change, diff},
     model::{File, LinkName, NetnsName, Place, State, Unit, UnitName},
@@ -437,13 +437,26 @@ impl Run<'_> {
         self.manifest.write(root)
     }
 
+    /// Says what is missing for a VLAN link whose parent somebody else configures: networkd makes it for the parent's own file.
+    fn how_to_stack(&mut self, name: &LinkName) -> String {
+        let uplinks = self.config.bridges.values().flat_map(|bridge| &bridge.uplinks);
+        let parent = uplinks.filter(|uplink| uplink.name() == name).find_map(|uplink| match uplink {
+            Uplink::Vlan { parent, .. } => Some(parent.clone()),
+            Uplink::Link(_) => None,
+        });
+        let Some(parent) = parent else { return String::new() };
+        let file = self.bus().ok().and_then(|bus| host::network_file(bus, &parent));
+        let file = file.map_or_else(|| format!("a .network file for '{parent}'"), |file| file.display().to_string());
+        format!("\n  hint: put `VLAN={name}` into [Network] of {file}, then `networkctl reload`")
+    }
+
     /// Says what was applied and does not show, with networkd's own view where it is networkd's to do.
     fn unverified(&mut self, change: &Change, situation: &Situation) -> String {
         let text = format!("not verified: {change}");
         match change {
             Change::HostLink { name, before, after: Some(after) } => {
                 if before.is_none() && !after.is_bridge {
-                    return format!("{text}: there is no link '{name}' on this host");
+                    return format!("{text}: there is no link '{name}' on this host{}", self.how_to_stack(name));
                 }
                 let kind = if after.is_bridge { "bridge" } else { "uplink" };
                 let file = networkd_path(kind, name, "network");

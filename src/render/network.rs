@@ -17,9 +17,9 @@ pub fn bridge_netdev(name: &LinkName, bridge: &Bridge) -> String {
     UnitFile::default().section("NetDev", netdev).section("Bridge", stp.map(|stp| ("STP", yes_no(stp)))).text(source)
 }
 
-/// `.network` of a bridge: its addresses on the host, if any.
+/// `.network` of a bridge: its addresses on the host, if any, and the VLAN links on it.
 #[must_use]
-pub fn bridge_network(name: &LinkName, bridge: &Bridge) -> String {
+pub fn bridge_network(name: &LinkName, bridge: &Bridge, vlans: &[&LinkName]) -> String {
     let Bridge { source, uplinks, addresses, routes, dns, mac: _, mtu, stp: _ } = bridge;
     let has_ipv6 = addresses.iter().any(|a| a.addr().is_ipv6());
     // online waits for what the host is reached by, not for a bridge that has no carrier until the first service starts
@@ -34,6 +34,7 @@ pub fn bridge_network(name: &LinkName, bridge: &Bridge) -> String {
     ];
     network.extend(addresses.iter().map(|a| ("Address", a.to_string())));
     network.extend(dns.iter().map(|ip| ("DNS", ip.to_string())));
+    network.extend(vlans.iter().map(|vlan| ("VLAN", vlan.to_string())));
     let file = UnitFile::default().section("Match", [("Name", name.to_string())]).section("Link", link).section("Network", network);
     routes.iter().fold(file, |file, route| file.section("Route", route_settings(route))).text(source)
 }
@@ -54,20 +55,31 @@ fn route_settings(route: &Route) -> Vec<(&'static str, String)> {
 }
 
 /// What every bridge port has: no addresses of its own, and nobody waits for it.
-fn port(name: &LinkName, kind: Option<&str>, bridge: (&'static str, String), source: &str) -> String {
+fn port<'a>(name: &LinkName, kind: Option<&str>, network: impl IntoIterator<Item = (&'a str, String)>, source: &str) -> String {
     let mut matches = vec![("Name", name.to_string())];
     matches.extend(kind.map(|kind| ("Kind", kind.to_owned())));
+    let quiet = [("LinkLocalAddressing", yes_no(false)), ("IPv6AcceptRA", yes_no(false))];
     UnitFile::default()
         .section("Match", matches)
         .section("Link", [("RequiredForOnline", yes_no(false))])
-        .section("Network", [bridge, ("LinkLocalAddressing", yes_no(false)), ("IPv6AcceptRA", yes_no(false))])
+        .section("Network", network.into_iter().chain(quiet))
         .text(source)
 }
 
-/// `.network` of an uplink: it joins its bridge.
+/// `.network` of an uplink: it joins its bridge, and carries the VLAN links on it.
 #[must_use]
-pub fn uplink_network(uplink: &Uplink, bridge: &LinkName, source: &str) -> String {
-    port(uplink.name(), None, ("Bridge", bridge.to_string()), source)
+pub fn uplink_network(uplink: &Uplink, bridge: &LinkName, vlans: &[&LinkName], source: &str) -> String {
+    let vlans = vlans.iter().map(|vlan| ("VLAN", vlan.to_string()));
+    port(uplink.name(), None, std::iter::once(("Bridge", bridge.to_string())).chain(vlans), source)
+}
+
+/// `.netdev` of a VLAN link. networkd makes it once the `.network` of its parent has `VLAN=` with its name.
+#[must_use]
+pub fn vlan_netdev(name: &LinkName, id: u16, source: &str) -> String {
+    UnitFile::default()
+        .section("NetDev", [("Name", name.to_string()), ("Kind", "vlan".to_owned())])
+        .section("VLAN", [("Id", id.to_string())])
+        .text(source)
 }
 
 /// `.network` of a host end. `up` makes it as a port of its bridge, and networkd is told to leave it there: by `Bridge=` where
@@ -77,5 +89,5 @@ pub fn uplink_network(uplink: &Uplink, bridge: &LinkName, source: &str) -> Strin
 #[must_use]
 pub fn port_network(host_end: &LinkName, bridge: &LinkName, bridge_is_ours: bool, source: &str) -> String {
     let setting = if bridge_is_ours { ("Bridge", bridge.to_string()) } else { ("KeepMaster", yes_no(true)) };
-    port(host_end, Some("veth"), setting, source)
+    port(host_end, Some("veth"), [setting], source)
 }
