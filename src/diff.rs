@@ -47,9 +47,10 @@ pub enum NetnsChange {
         host_end: LinkName,
         mtu: u32,
     },
+    /// Both ends; a new pair's host end is up from the start.
     SetUp {
         name: LinkName,
-        host_end: LinkName,
+        host_end: Option<LinkName>,
     },
     SetBridge {
         host_end: LinkName,
@@ -158,11 +159,14 @@ pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
     }
     for (name, after) in links {
         match observed.links.get(name).filter(|before| before.host_end.name == after.host_end.name) {
-            Some(before) => diff_link(name, before, after, &mut phases),
+            Some(before) => diff_link(name, before, after, &observed.sysctl, &mut phases),
             None => {
                 let bare = Link { addresses: Vec::new(), routes: Vec::new(), ..after.clone() };
                 phases.links.push(NetnsChange::AddLink { name: name.clone(), link: Box::new(bare.clone()) });
-                diff_link(name, &bare, after, &mut phases);
+                // what a link is like before anything is said to it
+                let new = Link { up: false, ..bare };
+                let parameters = link_settings(name, Dad::Wait, false).map(|(key, value)| (key, value.to_owned())).into();
+                diff_link(name, &new, after, &parameters, &mut phases);
             }
         }
     }
@@ -178,9 +182,16 @@ struct Phases {
     last: Vec<NetnsChange>,
 }
 
-fn diff_link(name: &LinkName, before: &Link, after: &Link, phases: &mut Phases) {
-    // dad, accept-ra and announce show in how addresses are added and in sysctls; they leave nothing to compare on the link
-    let Link { up, mac, mtu, dad, accept_ra: _, announce: _, addresses, routes, host_end } = after;
+fn diff_link(name: &LinkName, before: &Link, after: &Link, parameters: &BTreeMap<String, String>, phases: &mut Phases) {
+    // announce is something that happens, not something that is
+    let Link { up, mac, mtu, dad, accept_ra, announce: _, addresses, routes, host_end } = after;
+    // before the link is up, or the first router advertisement and the first duplicate detection go by the old values; a kernel
+    // without IPv6 has no such parameters
+    for (key, value) in link_settings(name, *dad, *accept_ra) {
+        if parameters.get(&key).is_some_and(|now| now != value) {
+            phases.links.push(NetnsChange::SetSysctl { key, value: value.to_owned() });
+        }
+    }
     if let Some(mac) = mac.filter(|m| before.mac != Some(*m)) {
         phases.links.push(NetnsChange::SetMac { name: name.clone(), mac });
     }
@@ -194,7 +205,8 @@ fn diff_link(name: &LinkName, before: &Link, after: &Link, phases: &mut Phases) 
         phases.links.push(NetnsChange::SetBridge { host_end: host_end.name.clone(), bridge: host_end.bridge.clone() });
     }
     if *up && !before.up {
-        phases.links.push(NetnsChange::SetUp { name: name.clone(), host_end: host_end.name.clone() });
+        let is_new = phases.links.iter().any(|c| matches!(c, NetnsChange::AddLink { name: new, .. } if new == name));
+        phases.links.push(NetnsChange::SetUp { name: name.clone(), host_end: (!is_new).then(|| host_end.name.clone()) });
     }
 
     let wanted: Vec<Address> = addresses.iter().map(|a| a.canonical(name)).collect();
@@ -231,6 +243,24 @@ fn diff_link(name: &LinkName, before: &Link, after: &Link, phases: &mut Phases) 
     }
 }
 
+/// The kernel parameters that `dad` and `accept-ra` of a link stand for. What every namespace sets for `default` makes a new link
+/// have those of `Dad::Wait` and no router advertisements.
+#[must_use]
+pub fn link_settings(link: &LinkName, dad: Dad, accept_ra: bool) -> [(String, &'static str); 5] {
+    // a dot in a link's name is a slash in a key (sysctl(8))
+    let link = link.as_str().replace('.', "/");
+    let switch = |on| if on { "1" } else { "0" };
+    let optimistic = dad == Dad::Optimistic;
+    [
+        ("accept_ra", accept_ra),
+        ("autoconf", accept_ra),
+        ("optimistic_dad", optimistic),
+        ("use_optimistic", optimistic),
+        ("router_solicitation_delay", dad == Dad::Rfc),
+    ]
+    .map(|(key, on)| (format!("net.ipv6.conf.{link}.{key}"), switch(on)))
+}
+
 impl fmt::Display for NetnsChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -245,7 +275,8 @@ impl fmt::Display for NetnsChange {
             Self::SetMac { name, mac } => write!(f, "set MAC address of link '{name}' to {mac}"),
             Self::SetHostMac { host_end, mac } => write!(f, "set MAC address of host end '{host_end}' to {mac}"),
             Self::SetMtu { name, host_end, mtu } => write!(f, "set MTU of link '{name}' and host end '{host_end}' to {mtu}"),
-            Self::SetUp { name, host_end } => write!(f, "set link '{name}' and host end '{host_end}' up"),
+            Self::SetUp { name, host_end: Some(host_end) } => write!(f, "set link '{name}' and host end '{host_end}' up"),
+            Self::SetUp { name, host_end: None } => write!(f, "set link '{name}' up"),
             Self::SetBridge { host_end, bridge: Some(bridge) } => write!(f, "put host end '{host_end}' on bridge '{bridge}'"),
             Self::SetBridge { host_end, bridge: None } => write!(f, "take host end '{host_end}' from its bridge"),
             Self::AddAddress { link, address, .. } => write!(f, "add address {address} to link '{link}'"),

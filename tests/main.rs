@@ -6,16 +6,19 @@
 mod common;
 mod config;
 mod harness;
+mod host_main;
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    let behaviours: &[fn() -> Vec<Trial>] = &[config::trials, harness::trials];
+    let behaviours: &[fn() -> Vec<Trial>] = &[config::trials, harness::trials, host_main::trials];
 
     common::keep_panics_of_trials();
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // host tests wait more than they compute
+    arguments.test_threads.get_or_insert(6);
     let conclusion = libtest_mimic::run(&arguments, behaviours.iter().flat_map(|trials| trials()).collect());
     common::stop_all_hosts();
     conclusion.exit_code()

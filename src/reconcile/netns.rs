@@ -100,7 +100,8 @@ pub fn observe(name: &NetnsName, desired: &mut Netns) -> Result<Option<Netns>> {
     let mut host = Host::open()?;
     resolve(name, desired, &mut host, &BTreeMap::new())?;
     let wanted = &*desired;
-    netns::inside(&fd, || Ok(Some(inside::observe(&mut host, &mut Socket::open()?, wanted)?.0)))
+    let applied = read_applied(name)?.unwrap_or_default();
+    netns::inside(&fd, || Ok(Some(inside::observe(&mut host, &mut Socket::open()?, wanted, &applied)?.0)))
 }
 
 fn resolve(name: &NetnsName, netns: &mut Netns, host: &mut Host, bridges: &BTreeMap<LinkName, KernelLink>) -> Result<()> {
@@ -131,7 +132,7 @@ fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
     let mut host = Host::open()?;
     // a run that was killed, or a namespace removed by hand, may have left host ends
     if let Some(left) = read_applied(name)? {
-        remove_host_ends(&mut host, &left)?;
+        remove_host_ends(name, &mut host, &left)?;
     }
     let bridges = host.bridges(&desired::bridges(&netns)).with_context(|| hint_bridge(&netns))?;
     resolve(name, &mut netns, &mut host, &bridges)?;
@@ -155,12 +156,13 @@ fn converge_locked(name: &NetnsName, mut netns: Netns, fd: &OwnedFd, reach: Reac
     let mut host = Host::open()?;
     let bridges = host.bridges(&desired::bridges(&netns)).with_context(|| hint_bridge(&netns))?;
     resolve(name, &mut netns, &mut host, &bridges)?;
+    let before = read_applied(name)?.unwrap_or_default();
     let mut all = Vec::new();
     // removing an address takes routes with it that stay; a second look puts them back
     for _ in 0..3 {
         let changes = netns::inside(fd, || {
             let mut inner = Socket::open()?;
-            let (observed, indexes) = inside::observe(&mut host, &mut inner, &netns)?;
+            let (observed, indexes) = inside::observe(&mut host, &mut inner, &netns, &before)?;
             let mut changes = diff_netns(&observed, &netns);
             if reach == Reach::Live {
                 changes = live(changes).0;
@@ -236,7 +238,7 @@ pub fn down(name: &NetnsName) -> Result<()> {
 
 fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>, failures: &mut Failures) {
     if let Some(applied) = applied {
-        failures.add(remove_host_ends(host, applied));
+        failures.add(remove_host_ends(name, host, applied));
     }
     let removed = netns::remove(name);
     let gone = removed.is_ok();
@@ -246,14 +248,16 @@ fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>, failure
     }
 }
 
-/// Removes the host ends that are ours: pairs that carry the name and the MAC address that we gave them.
-fn remove_host_ends(host: &mut Host, applied: &Netns) -> Result<()> {
+/// Removes the host ends that are ours: pairs that carry the name and the MAC address that we gave them, or whose other end is in
+/// the namespace under the name that we gave it.
+fn remove_host_ends(name: &NetnsName, host: &mut Host, applied: &Netns) -> Result<()> {
     let mut indexes = Vec::new();
-    for link in applied.links.values() {
+    for (link_name, link) in &applied.links {
         let end = &link.host_end;
-        let found = netlink::link_by_name(&mut host.socket, end.name.as_str())?;
-        let ours = found.filter(|found| found.kind.as_deref() == Some("veth") && (end.mac.is_none() || found.mac == end.mac));
-        indexes.extend(ours.map(|found| found.index));
+        let Some(found) = netlink::link_by_name(&mut host.socket, end.name.as_str())? else { continue };
+        if found.kind.as_deref() == Some("veth") && (found.mac == end.mac || leads_to(name, link_name, &found)) {
+            indexes.push(found.index);
+        }
     }
     if indexes.is_empty() {
         return Ok(());
@@ -271,6 +275,13 @@ fn remove_host_ends(host: &mut Host, applied: &Netns) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Tells whether a pair's other end is the link of that name in that namespace.
+fn leads_to(name: &NetnsName, link: &LinkName, end: &KernelLink) -> bool {
+    let Ok(Found::Netns(fd)) = netns::find(name) else { return false };
+    let peer = netns::inside(&fd, || netlink::link_by_name(&mut Socket::open()?, link.as_str()));
+    peer.ok().flatten().is_some_and(|peer| peer.peer == Some(end.index) && end.peer == Some(peer.index))
 }
 
 /// Removes a bridge whose table is gone from the configuration, for networkd never deletes a device. Gives the ports that are

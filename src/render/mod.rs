@@ -50,7 +50,8 @@ impl UnitFile {
 
 /// The first lines of every file: where it comes from. Without the line number, which would change with every edit above.
 fn header(source: &str) -> String {
-    let file = source.rsplit_once(':').map_or(source, |(file, _)| file);
+    // a file name may hold anything but NUL and '/'; a newline in it would begin a line of its own
+    let file = source.rsplit_once(':').map_or(source, |(file, _)| file).replace(char::is_control, "?");
     format!(
         "# Made by netns-networkd from {file}; change it there and run `netns-networkd sync`.\n\
          # To add settings, use a drop-in: an edit here is kept and reported, and never updated again."

@@ -15,7 +15,7 @@ use super::{
     sysctl,
 };
 use crate::{
-    diff::NetnsChange,
+    diff::{NetnsChange, link_settings},
     model::{Dad, HostEnd, Link, LinkName, Netns},
 };
 
@@ -74,9 +74,9 @@ impl Host {
     }
 }
 
-/// Reads what is in the namespace of the calling thread. Of addresses and routes only those that this tool added or that are
-/// wanted: the others belong to services and admins.
-pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns) -> Result<(Netns, BTreeMap<LinkName, u32>)> {
+/// Reads what is in the namespace of the calling thread: of links only those of `applied` and those wanted; of addresses and routes
+/// only those that this tool added and those wanted. The others belong to services and admins.
+pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Netns) -> Result<(Netns, BTreeMap<LinkName, u32>)> {
     let mut netns = Netns::default();
     for key in wanted.sysctl.keys() {
         netns.sysctl.extend(sysctl::read(key)?.map(|value| (key.clone(), value)));
@@ -84,16 +84,23 @@ pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns) -> Result<(N
     let mut names = BTreeMap::new();
     let mut indexes = BTreeMap::new();
     for kernel in netlink::links(inner)? {
-        // only pairs whose other end is on the host can be ours; a service may make links of its own
         let (Some("veth"), Some(peer), true) = (kernel.kind.as_deref(), kernel.peer, kernel.elsewhere) else { continue };
         let Ok(name) = LinkName::parse(&kernel.name) else { continue };
         let Some(end) = netlink::link_by_index(&mut host.socket, peer)?.filter(|end| end.peer == Some(kernel.index)) else { continue };
         let Ok(end_name) = LinkName::parse(&end.name) else { continue };
+        // a service or an admin may have made pairs of its own
+        let is_of = |netns: &Netns| netns.links.get(&name).is_some_and(|link| link.host_end.name == end_name);
+        if !is_of(wanted) && !is_of(applied) {
+            continue;
+        }
         let bridge = match end.master {
             Some(master) => netlink::link_by_index(&mut host.socket, master)?.and_then(|b| LinkName::parse(&b.name).ok()),
             None => None,
         };
         let wanted = wanted.links.get(&name);
+        for (key, _) in wanted.iter().flat_map(|w| link_settings(&name, w.dad, w.accept_ra)) {
+            netns.sysctl.extend(sysctl::read(&key)?.map(|value| (key, value)));
+        }
         let link = Link {
             up: kernel.up && end.up,
             mac: kernel.mac,
@@ -148,21 +155,17 @@ pub fn apply(space: Netspace, changes: &[NetnsChange], desired: &Netns) -> Resul
         links: indexes,
         fast_dad: fast_dad(changes),
     };
-    // new links get their indexes here and not in the kernel, so that all messages about them can go in one batch; links that
-    // services may have made take part in the count
-    let mut next = 2;
-    if !fresh && changes.iter().any(|c| matches!(c, NetnsChange::AddLink { .. })) {
-        next = netlink::links(inner)?.iter().map(|l| l.index).max().unwrap_or(1) + 1;
-    }
-    for change in changes {
-        if let NetnsChange::AddLink { name, .. } = change {
-            numbers.links.insert(name.clone(), next);
-            next += 1;
+    if !fresh {
+        // a run that was killed may have left the timer short
+        for name in numbers.links.keys() {
+            let key = format!("net.ipv6.neigh.{}.retrans_time_ms", name.as_str().replace('.', "/"));
+            if sysctl::read(&key)?.is_some_and(|now| now == FAST_DAD_MS.to_string()) {
+                numbers.fast_dad.insert(name.clone());
+            }
         }
     }
-
     let mut queue = Queue { host, inner, batch: Batch::default(), side: Side::Inside };
-    let made = make_changes(&mut queue, changes, desired, &numbers, fresh);
+    let made = make_changes(&mut queue, changes, desired, &mut numbers);
     // a failed batch may have stopped anywhere; the timers go back in any case
     queue.batch = Batch::default();
     let restored = numbers
@@ -173,17 +176,29 @@ pub fn apply(space: Netspace, changes: &[NetnsChange], desired: &Netns) -> Resul
     made.and(restored).and_then(|()| queue.flush())
 }
 
-fn make_changes<'a>(queue: &mut Queue<'a>, changes: &'a [NetnsChange], desired: &Netns, numbers: &Numbers, fresh: bool) -> Result<()> {
-    if fresh {
-        queue.push(None, netlink::loopback_up())?;
+fn make_changes<'a>(queue: &mut Queue<'a>, changes: &'a [NetnsChange], desired: &Netns, numbers: &mut Numbers) -> Result<()> {
+    queue.push(None, netlink::loopback_up())?;
+    let is_add = |change: &&NetnsChange| matches!(change, NetnsChange::AddLink { .. });
+    // All new links in one batch, with what has to be out of their way before them. Only then are their indexes known: the
+    // kernel takes an index for the peer only where the host end is given one too, and there others may take it first.
+    let head = changes.iter().take_while(|change| !is_add(change)).count();
+    let (head, tail) = changes.split_at(head);
+    for change in head.iter().chain(tail.iter().filter(is_add)) {
+        queue.make(change, numbers)?;
     }
-    for name in &numbers.fast_dad {
-        let made_here = changes.iter().any(|c| matches!(c, NetnsChange::AddLink { name: new, .. } if new == name));
-        if let (false, Some(index)) = (made_here, numbers.links.get(name)) {
-            queue.push(None, netlink::neighbour_timer(*index, FAST_DAD_MS))?;
+    if !tail.is_empty() {
+        queue.flush()?;
+    }
+    for change in tail {
+        if let NetnsChange::AddLink { name, .. } = change {
+            let link = netlink::link_by_name(queue.inner, name.as_str())?.with_context(|| format!("link '{name}' has gone meanwhile"))?;
+            numbers.links.insert(name.clone(), link.index);
         }
     }
-    let (late, early): (Vec<_>, Vec<_>) = changes.iter().partition(|change| is_late(change));
+    for index in numbers.fast_dad.iter().filter_map(|name| numbers.links.get(name)) {
+        queue.push(None, netlink::neighbour_timer(*index, FAST_DAD_MS))?;
+    }
+    let (late, early): (Vec<_>, Vec<_>) = tail.iter().filter(|change| !is_add(change)).partition(|change| is_late(change));
     for change in &early {
         queue.make(change, numbers)?;
     }
@@ -225,38 +240,6 @@ impl<'a> Queue<'a> {
         }
         for request in netlink::requests(change, numbers).with_context(failed)? {
             self.push(Some(change), request)?;
-        }
-        if let NetnsChange::AddLink { name, link } = change {
-            let index = numbers.links.get(name).copied().unwrap_or_default();
-            if numbers.fast_dad.contains(name) {
-                self.push(Some(change), netlink::neighbour_timer(index, FAST_DAD_MS))?;
-            }
-            self.link_sysctls(name, link)?;
-            self.push(Some(change), netlink::link_up(index))?;
-        }
-        Ok(())
-    }
-
-    /// Writes the settings of a new link that must be there before it is up. Most links need none, and save the system call that
-    /// ends the batch.
-    fn link_sysctls(&mut self, name: &LinkName, link: &Link) -> Result<()> {
-        // sysctl(8) writes a dot in a name as a slash
-        let name = name.as_str().replace('.', "/");
-        let mut wanted = Vec::new();
-        if link.accept_ra {
-            wanted.extend([("accept_ra", "1"), ("autoconf", "1")]);
-        }
-        if link.dad == Dad::Rfc {
-            wanted.push(("router_solicitation_delay", "1"));
-        }
-        if link.dad == Dad::Optimistic {
-            wanted.extend([("optimistic_dad", "1"), ("use_optimistic", "1")]);
-        }
-        if !wanted.is_empty() {
-            self.flush()?;
-        }
-        for (key, value) in wanted {
-            sysctl::write(&format!("net.ipv6.conf.{name}.{key}"), value)?;
         }
         Ok(())
     }

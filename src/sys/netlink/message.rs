@@ -52,7 +52,7 @@ pub struct Numbers {
     pub host_netns: RawFd,
     /// Indexes of the bridges, on the host.
     pub bridges: BTreeMap<LinkName, u32>,
-    /// Indexes of the links inside; those to be made have theirs already.
+    /// Indexes of the links inside.
     pub links: BTreeMap<LinkName, u32>,
     /// Links whose duplicate detection is shortened while they are made.
     pub fast_dad: BTreeSet<LinkName>,
@@ -82,13 +82,6 @@ pub fn loopback_up() -> Request {
     inside(RouteNetlinkMessage::SetLink(LinkUnspec::new_with_index(LOOPBACK).up().build()), 0)
 }
 
-/// Sets a link inside up. For a new link this is a message of its own: a peer that is up at birth is refused (ENOTCONN,
-/// `veth_open`).
-#[must_use]
-pub fn link_up(index: u32) -> Request {
-    inside(set(LinkUnspec::new_with_index(index).up()), 0)
-}
-
 /// Sets how long a link waits for an answer of an IPv6 neighbour, duplicate detection included: `retrans_time_ms`, milliseconds.
 #[must_use]
 pub fn neighbour_timer(index: u32, milliseconds: u64) -> Request {
@@ -106,8 +99,7 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
     Ok(match change {
         NetnsChange::Add | NetnsChange::Remove | NetnsChange::SetSysctl { .. } => Vec::new(),
         NetnsChange::AddLink { name, link } => {
-            let index = numbers.link(name)?;
-            vec![inside(RouteNetlinkMessage::NewLink(veth(name, link, index, numbers)?), NLM_F_CREATE | NLM_F_EXCL)]
+            vec![inside(RouteNetlinkMessage::NewLink(veth(name, link, numbers)?), NLM_F_CREATE | NLM_F_EXCL)]
         }
         NetnsChange::RemoveLink { name, .. } => {
             vec![inside(RouteNetlinkMessage::DelLink(LinkUnspec::new_with_index(numbers.link(name)?).build()), 0)]
@@ -118,7 +110,9 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
             vec![host(set(by_name(host_end).mtu(*mtu))), inside(set(LinkUnspec::new_with_index(numbers.link(name)?).mtu(*mtu)), 0)]
         }
         NetnsChange::SetUp { name, host_end } => {
-            vec![host(set(by_name(host_end).up())), inside(set(LinkUnspec::new_with_index(numbers.link(name)?).up()), 0)]
+            // a peer that is up at birth is refused (ENOTCONN, `veth_open`), so for a new link too this is a message of its own
+            let peer = inside(set(LinkUnspec::new_with_index(numbers.link(name)?).up()), 0);
+            host_end.iter().map(|end| host(set(by_name(end).up()))).chain([peer]).collect()
         }
         NetnsChange::SetBridge { host_end, bridge: Some(bridge) } => {
             vec![host(set(by_name(host_end).controller(numbers.bridge(bridge)?)))]
@@ -169,12 +163,12 @@ fn set(builder: LinkMessageBuilder<LinkUnspec>) -> RouteNetlinkMessage {
 
 /// Both ends in one message, as [`Link`] says: names, MACs, MTUs; the host end is born on the host, up and in its bridge, the
 /// peer in the namespace of the socket. A MAC set later would race with udev's `MACAddressPolicy=` (systemd#21185).
-fn veth(name: &LinkName, link: &Link, index: u32, numbers: &Numbers) -> Result<LinkMessage> {
+fn veth(name: &LinkName, link: &Link, numbers: &Numbers) -> Result<LinkMessage> {
     // one queue each: veth makes one for every CPU otherwise, and waits for RCU to shrink them
     let queues = |b: LinkMessageBuilder<LinkUnspec>| {
         b.append_extra_attribute(LinkAttribute::NumTxQueues(1)).append_extra_attribute(LinkAttribute::NumRxQueues(1))
     };
-    let mut peer = queues(LinkUnspec::new_with_index(index).name(name.as_str()));
+    let mut peer = queues(LinkUnspec::new_with_name(name.as_str()));
     let mut end = LinkMessageBuilder::<LinkVeth>::new(link.host_end.name.as_str(), name.as_str())
         .setns_by_fd(numbers.host_netns)
         .append_extra_attribute(LinkAttribute::NumTxQueues(1))
