@@ -303,7 +303,7 @@ fn namespace_is_bare_of_what_nobody_asked_for(suite: Suite) {
     assert_eq!(lab.ask("10.13.0.2", "8000", "ask 127.0.0.1 8000 who").split(' ').next(), Some("127.0.0.1"));
     assert!(lab.ask("10.13.0.2", "8000", "ask ::1 8000 who").starts_with("::1 "));
     assert_eq!(
-        lab.ask("10.13.0.2", "8000", "ask 127.0.0.1 9000 who"),
+        lab.answer("10.13.0.2", "8000", "ask 127.0.0.1 9000 who"),
         "failed: [Errno 111] Connection refused\n",
         "not the host's localhost"
     );

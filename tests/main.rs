@@ -5,15 +5,20 @@
 
 mod common;
 mod config;
+mod diff;
 mod harness;
 mod host_main;
+mod laws;
+mod netns;
+mod render;
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    let behaviours: &[fn() -> Vec<Trial>] = &[config::trials, harness::trials, host_main::trials];
+    let behaviours: &[fn() -> Vec<Trial>] =
+        &[config::trials, diff::trials, harness::trials, host_main::trials, laws::trials, netns::trials, render::trials];
 
     common::keep_panics_of_trials();
     let mut arguments = Arguments::from_args();

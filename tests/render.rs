@@ -230,12 +230,13 @@ fn bridge() -> impl Strategy<Value = Bridge> {
 }
 
 fn bridge_files_say_the_bridge() {
-    law(256, (link_name(), bridge()), |(name, wanted)| {
+    law(256, (link_name(), bridge(), vec(link_name(), 0..3)), |(name, wanted, vlans)| {
+        let vlans: Vec<&LinkName> = vlans.iter().collect();
         let mut netdev = Settings::of(&render::bridge_netdev(&name, &wanted));
         assert_eq!(netdev.one("NetDev", "Name"), Some(name.to_string()));
         assert_eq!(netdev.one("NetDev", "Kind").as_deref(), Some("bridge"));
 
-        let mut network = Settings::of(&render::bridge_network(&name, &wanted));
+        let mut network = Settings::of(&render::bridge_network(&name, &wanted, &vlans));
         assert_eq!(network.one("Match", "Name"), Some(name.to_string()));
         assert_eq!(network.one("Network", "ConfigureWithoutCarrier").as_deref(), Some("yes"));
         assert_eq!(network.one("Network", "IPv6AcceptRA").as_deref(), Some("no"));
@@ -257,35 +258,48 @@ fn bridge_files_say_the_bridge() {
             stp: is_yes(netdev.one("Bridge", "STP")),
         };
         assert_eq!(said, wanted);
+        assert_eq!(network.all("Network", "VLAN"), vlans.iter().map(ToString::to_string).collect::<Vec<_>>());
         netdev.assert_empty();
         network.assert_empty();
     });
 }
 
-fn assert_port(text: &str, name: &LinkName, kind: Option<&str>, (key, value): (&str, String)) {
+fn assert_port(text: &str, name: &LinkName, kind: Option<&str>, settings: &[(&str, String)]) {
     let mut file = Settings::of(text);
     assert_eq!(file.one("Match", "Name"), Some(name.to_string()));
     assert_eq!(file.one("Match", "Kind").as_deref(), kind);
     assert_eq!(file.one("Link", "RequiredForOnline").as_deref(), Some("no"));
     assert_eq!(file.one("Network", "LinkLocalAddressing").as_deref(), Some("no"));
     assert_eq!(file.one("Network", "IPv6AcceptRA").as_deref(), Some("no"));
-    assert_eq!(file.one("Network", key), Some(value));
+    let keys: BTreeSet<&str> = settings.iter().map(|(key, _)| *key).collect();
+    let said: Vec<_> = keys.iter().flat_map(|key| file.all("Network", key).into_iter().map(|value| (*key, value))).collect();
+    assert_eq!(said, settings);
     file.assert_empty();
 }
 
 fn uplink_files_say_the_uplink() {
-    law(256, (link_name(), link_name()), |(uplink, bridge)| {
-        let text = render::uplink_network(&Uplink::Link(uplink.clone()), &bridge, "a.toml:1");
-        assert_port(&text, &uplink, None, ("Bridge", bridge.to_string()));
+    law(256, (link_name(), link_name(), 1..=4094_u16, vec(link_name(), 0..3)), |(name, bridge, id, vlans)| {
+        let said: Vec<_> = std::iter::once(("Bridge", bridge.to_string())).chain(vlans.iter().map(|v| ("VLAN", v.to_string()))).collect();
+        let vlans: Vec<&LinkName> = vlans.iter().collect();
+        let uplink = Uplink::Link(name.clone());
+        assert_port(&render::uplink_network(&uplink, &bridge, &vlans, "a.toml:1"), &name, None, &said);
+        let uplink = Uplink::Vlan { name: name.clone(), parent: bridge.clone(), id };
+        assert_port(&render::uplink_network(&uplink, &bridge, &vlans, "a.toml:1"), &name, None, &said);
+
+        let mut netdev = Settings::of(&render::vlan_netdev(&name, id, "a.toml:1"));
+        assert_eq!(netdev.one("NetDev", "Name"), Some(name.to_string()));
+        assert_eq!(netdev.one("NetDev", "Kind").as_deref(), Some("vlan"));
+        assert_eq!(netdev.one("VLAN", "Id"), Some(id.to_string()));
+        netdev.assert_empty();
     });
 }
 
 fn port_files_say_the_port() {
     law(256, (link_name(), link_name()), |(port, bridge)| {
         let ours = render::port_network(&port, &bridge, true, "a.toml:1");
-        assert_port(&ours, &port, Some("veth"), ("Bridge", bridge.to_string()));
+        assert_port(&ours, &port, Some("veth"), &[("Bridge", bridge.to_string())]);
         let foreign = render::port_network(&port, &bridge, false, "a.toml:1");
-        assert_port(&foreign, &port, Some("veth"), ("KeepMaster", "yes".to_owned()));
+        assert_port(&foreign, &port, Some("veth"), &[("KeepMaster", "yes".to_owned())]);
     });
 }
 
@@ -377,7 +391,9 @@ fn source_names_cannot_write_lines() {
     let table = Bridge { source: evil.to_owned(), ..Bridge::default() };
     let mut texts = vec![
         render::bridge_netdev(&bridge, &table),
-        render::bridge_network(&bridge, &table),
+        render::bridge_network(&bridge, &table, &[]),
+        render::uplink_network(&Uplink::Link(bridge.clone()), &bridge, &[], evil),
+        render::vlan_netdev(&bridge, 20, evil),
         render::port_network(&bridge, &bridge, true, evil),
         render::unit_drop_in(&UnitName::parse("a.service").unwrap(), &netns, false, evil),
         render::netns_drop_in(&netns, "text", evil),

@@ -1,5 +1,7 @@
 //! systemd.netdev(5) and systemd.network(5) files.
 
+use ipnet::IpNet;
+
 use super::{UnitFile, yes_no};
 use crate::{
     config::{Bridge, Uplink},
@@ -32,10 +34,18 @@ pub fn bridge_network(name: &LinkName, bridge: &Bridge, vlans: &[&LinkName]) -> 
         ("LinkLocalAddressing", if has_ipv6 { "ipv6" } else { "no" }.to_owned()),
         ("IPv6AcceptRA", "no".to_owned()),
     ];
-    network.extend(addresses.iter().map(|a| ("Address", a.to_string())));
+    // Without an uplink, the bridge has no carrier until the first service starts, and its IPv6 addresses would be checked for
+    // duplicates only then: for 1-2 s the host would reach its own services from some other address. Nobody but the
+    // configuration's own namespaces, which are checked, could have them.
+    let unchecked = |a: &IpNet| uplinks.is_empty() && a.addr().is_ipv6();
+    network.extend(addresses.iter().filter(|a| !unchecked(a)).map(|a| ("Address", a.to_string())));
     network.extend(dns.iter().map(|ip| ("DNS", ip.to_string())));
     network.extend(vlans.iter().map(|vlan| ("VLAN", vlan.to_string())));
     let file = UnitFile::default().section("Match", [("Name", name.to_string())]).section("Link", link).section("Network", network);
+    let file = addresses
+        .iter()
+        .filter(|a| unchecked(a))
+        .fold(file, |file, a| file.section("Address", [("Address", a.to_string()), ("DuplicateAddressDetection", "none".to_owned())]));
     routes.iter().fold(file, |file, route| file.section("Route", route_settings(route))).text(source)
 }
 
