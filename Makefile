@@ -4,6 +4,9 @@ PREFIX  = /usr
 DESTDIR =
 CARGO   = cargo
 TARGET  = $(or $(CARGO_TARGET_DIR),target)
+# Static, so that it runs on every release of the test hosts wherever it was built; that takes a target by name.
+TUPLE  := $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+STATIC  = RUSTFLAGS='-C target-feature=+crt-static' $(CARGO)
 # What install puts in place; the tests give their debug build.
 BIN     = $(TARGET)/release/netns-networkd
 
@@ -18,7 +21,8 @@ help:
 	@echo 'make clean     removes what was built'
 
 build:
-	$(CARGO) build --release --locked
+	$(STATIC) build --release --locked --target $(TUPLE)
+	install -D '$(TARGET)/$(TUPLE)/release/netns-networkd' '$(TARGET)/release/netns-networkd'
 
 # Builds nothing, so that it can run as root after a build as a user.
 install:
@@ -42,8 +46,8 @@ install-files = $(if $(wildcard $(1)),install -m644 $(wildcard $(1)) '$(2)')
 test:
 	tests/common/host.sh setup
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) test --locked --tests
+	$(STATIC) clippy --locked --all-targets --target $(TUPLE) -- -D warnings
+	$(STATIC) test --locked --tests --target $(TUPLE)
 
 demo:
 	tests/demo.sh

@@ -6,8 +6,11 @@
 mod common;
 mod config;
 mod diff;
+mod docs;
 mod harness;
+mod host_bad_input;
 mod host_main;
+mod host_sync;
 mod laws;
 mod netns;
 mod render;
@@ -17,8 +20,18 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    let behaviours: &[fn() -> Vec<Trial>] =
-        &[config::trials, diff::trials, harness::trials, host_main::trials, laws::trials, netns::trials, render::trials];
+    let behaviours: &[fn() -> Vec<Trial>] = &[
+        config::trials,
+        diff::trials,
+        docs::trials,
+        harness::trials,
+        host_bad_input::trials,
+        host_main::trials,
+        host_sync::trials,
+        laws::trials,
+        netns::trials,
+        render::trials,
+    ];
 
     common::keep_panics_of_trials();
     let mut arguments = Arguments::from_args();

@@ -257,7 +257,7 @@ fn bridge_files_say_the_bridge() {
             mtu: mtu.map(|v| v.parse().unwrap()),
             stp: is_yes(netdev.one("Bridge", "STP")),
         };
-        assert_eq!(said, wanted);
+        assert_eq!(said, wanted, "{}", render::bridge_network(&name, &wanted, &vlans));
         assert_eq!(network.all("Network", "VLAN"), vlans.iter().map(ToString::to_string).collect::<Vec<_>>());
         netdev.assert_empty();
         network.assert_empty();
@@ -331,7 +331,7 @@ fn drop_ins_say_the_namespace() {
 
 /// As systemd reads it: specifiers resolved, no other meaning to any character.
 fn descriptions_come_back() {
-    let text = "[^\\p{C}\\s]([^\\p{C}]{0,60}[^\\p{C}\\s\\\\])?";
+    let text = "([^\\p{C}\\s][^\\p{C}]{0,60})?[^\\p{C}\\s\\\\]";
     law(256, (netns_name(), text), |(netns, description)| {
         let mut file = Settings::of(&render::netns_drop_in(&netns, &description, "a.toml:1"));
         let said = file.one("Unit", "Description").unwrap();

@@ -177,13 +177,16 @@ pub fn apply(space: Netspace, changes: &[NetnsChange], desired: &Netns) -> Resul
 }
 
 fn make_changes<'a>(queue: &mut Queue<'a>, changes: &'a [NetnsChange], desired: &Netns, numbers: &mut Numbers) -> Result<()> {
-    queue.push(None, netlink::loopback_up())?;
     let is_add = |change: &&NetnsChange| matches!(change, NetnsChange::AddLink { .. });
     // All new links in one batch, with what has to be out of their way before them. Only then are their indexes known: the
     // kernel takes an index for the peer only where the host end is given one too, and there others may take it first.
     let head = changes.iter().take_while(|change| !is_add(change)).count();
     let (head, tail) = changes.split_at(head);
-    for change in head.iter().chain(tail.iter().filter(is_add)) {
+    for change in head {
+        queue.make(change, numbers)?;
+    }
+    queue.push(None, netlink::loopback_up())?;
+    for change in tail.iter().filter(is_add) {
         queue.make(change, numbers)?;
     }
     if !tail.is_empty() {

@@ -196,8 +196,10 @@ impl Lab {
             "cd /; exec 2>&1; folders=$(ls -d etc/systemd/{network,system} etc/netns var/lib/netns-networkd run/netns run/netns-networkd || true)\n",
             "find $folders -printf '%p %y %i %m %T@ %C@\\n' | sort\n",
             "find $folders -type f -not -path 'run/netns/*' -exec sha256sum {} + | sort -k2\n",
-            "ip -d link | sed 's/ \\[a-z_]*_timer *[0-9.]*//g'\n",
-            "ip -o addr | sed 's/ *\\(valid\\|preferred\\)_lft.*//'; ip route; ip -6 route | sed 's/ expires [0-9]*sec//'\n",
+            // carrier and duplicate detection take their time after the ports that came or went
+            "kernel() { sed 's/ [a-z_]*_timer *[0-9.]*//g; s/ tentative//; s/ linkdown//; s/ state [A-Z]* / /; s/<[A-Z,_-]*>//'; }\n",
+            "ip -d link | kernel; ip -o addr | sed 's/ *\\(valid\\|preferred\\)_lft.*//' | kernel\n",
+            "{ ip route; ip -6 route | sed 's/ expires [0-9]*sec//'; } | kernel\n",
             "for name in $(ip netns list | cut -d' ' -f1); do echo netns $name; ip -n $name -br link; ip -n $name -br addr\n",
             "    ip -n $name route; ip -n $name -6 route; done\n",
             "systemctl show -P UnitsLoadStartTimestampMonotonic\n",
