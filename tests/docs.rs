@@ -3,12 +3,21 @@
 use std::{collections::BTreeSet, fs, process::Command};
 
 use libtest_mimic::Trial;
-use netns_networkd::config::{SourceFile, keys, parse};
+use netns_networkd::{
+    config::{SourceFile, keys, parse},
+    desired::{Facts, NETWORKD, desired},
+};
 
 use crate::trials;
 
 pub fn trials() -> Vec<Trial> {
-    trials![every_key_is_documented, every_documented_key_exists, the_example_is_valid, every_command_is_documented]
+    trials![
+        every_key_is_documented,
+        every_documented_key_exists,
+        the_example_is_valid,
+        every_command_is_documented,
+        examples_are_what_is_written
+    ]
 }
 
 const TABLES: [&keys::Keys; 7] = [
@@ -72,5 +81,34 @@ fn every_command_is_documented() {
     }
     for code in 0..=4 {
         assert!(text.contains(&format!("\n| {code} | ")), "docs/commands.md lacks exit code {code}");
+    }
+}
+
+/// The commented examples in networkd/ say what `sync` writes for this configuration, comments aside.
+fn examples_are_what_is_written() {
+    let text = r#"
+[bridge.br-lan]
+uplinks = ["eno1"]
+addresses = ["192.0.2.2/24", "2001:db8:1::2/64"]
+gateways = ["192.0.2.1"]
+dns = ["192.0.2.53"]
+mac = "02:00:5e:00:00:02"
+mtu = 1500
+stp = false
+[namespace.mail.interface.eth0]
+bridge = "br-lan"
+"#;
+    let file = SourceFile { path: "a.toml".to_owned(), bytes: text.as_bytes().to_vec() };
+    let state = desired(&parse(&[file]).unwrap(), &Facts::default()).unwrap();
+    let settings =
+        |text: &str| -> Vec<String> { text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect() };
+    let written: Vec<_> = state.files.iter().filter(|(path, _)| path.starts_with(NETWORKD)).collect();
+    assert_eq!(written.len(), 4);
+    for (path, file) in written {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let kind = name.strip_prefix("10-netns-networkd-").unwrap().split('-').next().unwrap();
+        let example = document(&format!("networkd/{kind}.{}.example", path.extension().unwrap().to_str().unwrap()));
+        assert!(example.starts_with(&format!("# {name}:")), "{name}");
+        assert_eq!(settings(&example), settings(&file.content), "{name}");
     }
 }
