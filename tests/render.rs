@@ -247,10 +247,24 @@ fn bridge_files_say_the_bridge() {
         let reached = !wanted.uplinks.is_empty() && !wanted.addresses.is_empty();
         assert_eq!(is_yes(network.one("Link", "RequiredForOnline")), Some(reached));
 
+        let mut addresses: Vec<IpNet> = network.all("Network", "Address").iter().map(|v| v.parse().unwrap()).collect();
+        let unchecked = network.sections("Address").into_iter().map(|mut section| {
+            assert_eq!(section.one("Address", "DuplicateAddressDetection").as_deref(), Some("none"));
+            let address: IpNet = section.one("Address", "Address").unwrap().parse().unwrap();
+            section.assert_empty();
+            address
+        });
+        let unchecked: Vec<IpNet> = unchecked.collect();
+        let alone = wanted.uplinks.is_empty();
+        assert!(unchecked.iter().all(|a| a.addr().is_ipv6() && alone), "somebody else on the uplink's network may have it");
+        assert!(!alone || addresses.iter().all(|a| a.addr().is_ipv4()), "would be checked only when the first service starts");
+        addresses.extend(unchecked);
+        let mut wanted = wanted;
+        wanted.addresses.sort_by_key(|a| alone && a.addr().is_ipv6()); // a stable sort: the order within a family counts
         let said = Bridge {
             source: wanted.source.clone(),
             uplinks: wanted.uplinks.clone(), // in files of their own
-            addresses: network.all("Network", "Address").iter().map(|v| v.parse().unwrap()).collect(),
+            addresses,
             routes: network.sections("Route").into_iter().map(parse_route).collect(),
             dns: network.all("Network", "DNS").iter().map(|v| v.parse().unwrap()).collect(),
             mac: netdev.one("NetDev", "MACAddress").map(|v| v.parse::<Mac>().unwrap()),

@@ -61,7 +61,21 @@ pub fn files(root: &Root, desired: &State, manifest: &Manifest) -> Result<BTreeM
 pub fn former_bridges(manifest: &Manifest, desired: &State) -> Vec<LinkName> {
     let prefix = format!("{NETWORKD}/10-netns-networkd-bridge-");
     let name = |path: &PathBuf| path.to_str()?.strip_prefix(&prefix)?.strip_suffix(".netdev").and_then(|n| LinkName::parse(n).ok());
-    manifest.files.keys().filter_map(name).filter(|name| !desired.links.contains_key(name)).collect()
+    let kept = |name: &LinkName| desired.files.contains_key(&desired::networkd_path("bridge", name, "netdev"));
+    manifest.files.keys().filter_map(name).filter(|name| !desired.links.contains_key(name) && !kept(name)).collect()
+}
+
+/// Lists the files of ours that make links ports of a bridge.
+pub fn uplink_files(root: &Root, manifest: &Manifest, bridge: &LinkName) -> Result<Vec<PathBuf>> {
+    let prefix = format!("{NETWORKD}/10-netns-networkd-uplink-");
+    let line = format!("Bridge={bridge}");
+    let mut files = Vec::new();
+    for path in manifest.files.keys().filter(|path| path.to_str().is_some_and(|p| p.starts_with(&prefix))) {
+        if fs::read_text(&root.at(path))?.is_some_and(|text| text.lines().any(|l| l == line)) {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
 }
 
 /// Lists the units that we wrote drop-ins for and that the configuration names no more.

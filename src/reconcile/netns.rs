@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -47,6 +48,11 @@ pub fn read_applied(name: &NetnsName) -> Result<Option<Netns>> {
 fn write_applied(name: &NetnsName, netns: &Netns) -> Result<()> {
     let text = toml::to_string(netns).context("failed to write down what is applied")?;
     fs::write_volatile(&applied_path(name), &text)
+}
+
+/// Waits until a namespace is down, or for `limit`.
+pub fn wait_until_down(name: &NetnsName, limit: Duration) -> Result<()> {
+    fs::wait_until_gone(&applied_path(name), limit)
 }
 
 /// How far changes to a namespace that exists may go.

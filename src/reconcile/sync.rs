@@ -26,6 +26,8 @@ use crate::{
 
 /// How long networkd may take to do what its files say after a reload. Its answer to the reload is no sign that it has.
 const NETWORKD_WAIT: Duration = Duration::from_secs(10);
+/// How long systemd may take to stop a namespace that nobody needs any more.
+const UNNEEDED_WAIT: Duration = Duration::from_secs(5);
 /// How often to look again and do what has become possible: a second look finds what the first one made way for.
 const ROUNDS: usize = 3;
 const LOCK: &str = "/var/lib/netns-networkd/lock";
@@ -185,11 +187,15 @@ impl Run<'_> {
         Ok(Situation { observed, desired, loaded, retired, held: host::held_netns()? })
     }
 
-    /// Keeps the files of a namespace that runs although the configuration no longer names it: its services still need them.
+    /// Keeps the files of a namespace that runs although the configuration no longer names it, and of its bridges: its services
+    /// still need them.
     fn keep_files(&self, name: &NetnsName, desired: &mut State) -> Result<()> {
         let mut paths = vec![desired::record_path(name), Path::new(SYSTEMD).join(format!("netns@{name}.service.d/50-netns-networkd.conf"))];
-        for link in netns::read_applied(name)?.unwrap_or_default().links.values() {
-            paths.push(networkd_path("port", &link.host_end.name, "network"));
+        let applied = netns::read_applied(name)?.unwrap_or_default();
+        paths.extend(applied.links.values().map(|link| networkd_path("port", &link.host_end.name, "network")));
+        for bridge in desired::bridges(&applied) {
+            paths.extend(["netdev", "network"].map(|suffix| networkd_path("bridge", &bridge, suffix)));
+            paths.extend(host::uplink_files(&self.options.root, &self.manifest, &bridge)?);
         }
         let etc = Path::new(NETNS_ETC).join(name.as_str());
         paths.extend(self.manifest.files.keys().filter(|path| path.starts_with(&etc)).cloned());
@@ -386,7 +392,12 @@ impl Run<'_> {
             }
             Step::Release(name) => {
                 self.bus()?.stop(&format!("netns-hold@{name}.service"))?;
-                fs::remove(&marker(name))
+                fs::remove(&marker(name))?;
+                if !self.config.namespaces.contains_key(name) {
+                    // systemd stops what nobody needs only after it has answered; then the rest of it can be removed
+                    netns::wait_until_down(name, UNNEEDED_WAIT)?;
+                }
+                Ok(())
             }
             Step::Restart(unit) => self.bus()?.restart(unit.as_str()),
             Step::RemoveBridge(name) => {

@@ -177,7 +177,11 @@ impl Bus {
     fn job(&self, unit: &str, what: &str, verb: Verb) -> Result<()> {
         let result = self.call(JOB, &format!("{what} {unit}"), async {
             let systemd = SystemdProxy::new(&self.connection).await?;
-            systemd.subscribe().await?;
+            match systemd.subscribe().await {
+                // by an earlier job of this run
+                Err(zbus::Error::MethodError(name, ..)) if name.as_str() == "org.freedesktop.systemd1.AlreadySubscribed" => {}
+                other => other?,
+            }
             let mut removed = systemd.receive_job_removed().await?;
             let job = match verb {
                 Verb::Start => systemd.start_unit(unit, "replace").await?,

@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -119,6 +120,33 @@ pub fn control_group_processes(group: &str) -> Vec<u32> {
         .iter()
         .find_map(|top| fs::read_to_string(format!("{top}{group}/cgroup.procs")).ok());
     text.unwrap_or_default().lines().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Waits until there is no file at a path, or for `limit`.
+pub fn wait_until_gone(path: &Path, limit: Duration) -> Result<()> {
+    use rustix::{
+        event::{PollFd, PollFlags, Timespec, poll},
+        fs::inotify,
+    };
+    let failed = || format!("failed to watch {}", path.display());
+    let deadline = Instant::now() + limit;
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).with_context(failed)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    inotify::add_watch(&watch, directory, inotify::WatchFlags::DELETE | inotify::WatchFlags::MOVED_FROM).with_context(failed)?;
+    let mut sink = [0; 4096];
+    while exists(path) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        let timeout = Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e).with_context(failed),
+        }
+        while rustix::io::read(&watch, &mut sink).is_ok_and(|n| n > 0) {}
+    }
+    Ok(())
 }
 
 /// A lock that holds until it is dropped.
