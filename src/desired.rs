@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::{
     config::{Bridge, Config, Namespace, Uplink},
     derive::{self, End},
-    model::{File, HostLink, LinkName, Netns, NetnsName, Place, Provenance, State, Unit},
+    model::{File, HostLink, LinkName, Netns, NetnsName, Place, Provenance, State, Unit, UnitName},
     render,
 };
 
@@ -50,6 +50,18 @@ const SYSCTL: [(&str, &str); 7] = [
 #[must_use]
 pub fn record_path(name: &NetnsName) -> PathBuf {
     Path::new(RECORDS).join(format!("{name}.toml"))
+}
+
+/// Gives the path of a unit's drop-in.
+#[must_use]
+pub fn drop_in_path(unit: &UnitName) -> PathBuf {
+    Path::new(SYSTEMD).join(format!("{unit}.d/50-netns-networkd.conf"))
+}
+
+/// Tells whether a file is the drop-in of a unit, or of the template that it is an instance of.
+#[must_use]
+pub fn is_drop_in_of(path: &Path, unit: &UnitName) -> bool {
+    path == drop_in_path(unit) || unit.template().is_some_and(|template| path == drop_in_path(&template))
 }
 
 /// Gives the path of the networkd file of a kind and a link: early in the order of names, so that an admin's catch-all rarely
@@ -113,6 +125,9 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
     for (key, value) in SYSCTL {
         netns.sysctl.entry(key.to_owned()).or_insert_with(|| value.to_owned());
     }
+    for link in netns.links.values_mut().filter(|link| link.mtu.is_none()) {
+        link.mtu = link.host_end.bridge.as_ref().and_then(|bridge| config.bridges.get(bridge)?.mtu);
+    }
     let record = toml::to_string(&netns).with_context(|| format!("failed to write down netns '{name}'"))?;
     put(state, record_path(name), record);
 
@@ -134,21 +149,23 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
         put(state, directory.join("nsswitch.conf"), render::nsswitch_conf(facts.nsswitch.as_deref(), source));
     }
     for unit in services {
-        let path = Path::new(SYSTEMD).join(format!("{unit}.d/50-netns-networkd.conf"));
-        put(state, path, render::unit_drop_in(unit, name, has_dns, source));
+        put(state, drop_in_path(unit), render::unit_drop_in(unit, name, has_dns, source));
         state.units.insert(unit.clone(), Unit { bound_to: Some(name.clone()), runs_in: Some(Place::Netns(name.clone())) });
     }
     state.netns.insert(name.clone(), netns);
     Ok(())
 }
 
-/// Fills in what a record leaves open: MAC addresses from the machine-id, MTUs from the bridges (by name, in bytes).
-pub fn resolve(name: &NetnsName, netns: &mut Netns, machine_id: &str, mtus: &BTreeMap<LinkName, u32>) {
+/// Fills in what a record leaves open: MAC addresses from the machine-id, MTUs from the bridges (by name, in bytes) or, for a link
+/// that has been there, from what it was made with if that is more: a bridge's own MTU follows the smallest of its ports.
+pub fn resolve(name: &NetnsName, netns: &mut Netns, machine_id: &str, mtus: &BTreeMap<LinkName, u32>, applied: &Netns) {
     for (link_name, link) in &mut netns.links {
         link.mac.get_or_insert_with(|| derive::mac(machine_id, name, link_name, End::Inside));
         link.host_end.mac.get_or_insert_with(|| derive::mac(machine_id, name, link_name, End::Host));
         if link.mtu.is_none() {
-            link.mtu = link.host_end.bridge.as_ref().and_then(|bridge| mtus.get(bridge)).copied();
+            let before = applied.links.get(link_name).filter(|before| before.host_end.bridge == link.host_end.bridge);
+            let of_bridge = || link.host_end.bridge.as_ref().and_then(|bridge| mtus.get(bridge)).copied();
+            link.mtu = before.and_then(|before| before.mtu).max(of_bridge());
         }
     }
 }

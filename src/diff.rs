@@ -2,7 +2,13 @@
 //!
 //! Pure. What to do about a change, and in which order, is `plan`'s.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+};
+
+use ipnet::IpNet;
 
 use crate::model::{Address, Dad, File, HostLink, Link, LinkName, Mac, Netns, NetnsName, Route, State, Unit, UnitName};
 
@@ -60,6 +66,8 @@ pub enum NetnsChange {
         link: LinkName,
         address: Address,
         dad: Dad,
+        /// It is there with another lifetime, which can be changed in place.
+        replace: bool,
     },
     RemoveAddress {
         link: LinkName,
@@ -109,7 +117,7 @@ pub fn diff(observed: &State, desired: &State) -> Vec<Change> {
         }
     }
     for (name, before) in &observed.units {
-        if !desired.units.contains_key(name) {
+        if !desired.units.contains_key(name) && *before != Unit::default() {
             changes.push(Change::Unit { name: name.clone(), before: before.clone(), after: Unit::default() });
         }
     }
@@ -146,8 +154,10 @@ fn holds(before: &HostLink, after: &HostLink) -> bool {
 pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
     let Netns { source: _, sysctl, links } = desired;
     let mut phases = Phases::default();
+    let is_new = |name: &LinkName, link: &Link| observed.links.get(name).is_none_or(|before| before.host_end.name != link.host_end.name);
+    let of_new_link = |key: &str| links.iter().any(|(name, link)| is_new(name, link) && is_parameter_of(key, name));
     for (key, value) in sysctl {
-        if observed.sysctl.get(key) != Some(value) {
+        if observed.sysctl.get(key) != Some(value) && !of_new_link(key) {
             phases.first.push(NetnsChange::SetSysctl { key: key.clone(), value: value.clone() });
         }
     }
@@ -159,19 +169,32 @@ pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
     }
     for (name, after) in links {
         match observed.links.get(name).filter(|before| before.host_end.name == after.host_end.name) {
-            Some(before) => diff_link(name, before, after, &observed.sysctl, &mut phases),
+            Some(before) => diff_link(name, before, after, (&observed.sysctl, sysctl), &mut phases),
             None => {
                 let bare = Link { addresses: Vec::new(), routes: Vec::new(), ..after.clone() };
                 phases.links.push(NetnsChange::AddLink { name: name.clone(), link: Box::new(bare.clone()) });
                 // what a link is like before anything is said to it
                 let new = Link { up: false, ..bare };
-                let parameters = link_settings(name, Dad::Wait, false).map(|(key, value)| (key, value.to_owned())).into();
-                diff_link(name, &new, after, &parameters, &mut phases);
+                let parameters: BTreeMap<_, _> = link_settings(name, Dad::Wait, false).map(|(key, value)| (key, value.to_owned())).into();
+                for (key, value) in sysctl.iter().filter(|(key, _)| is_parameter_of(key, name)) {
+                    if parameters.get(key) != Some(value) {
+                        phases.links.push(NetnsChange::SetSysctl { key: key.clone(), value: value.clone() });
+                    }
+                }
+                diff_link(name, &new, after, (&parameters, sysctl), &mut phases);
             }
         }
     }
     let Phases { first, links, add, last } = phases;
     [first, links, add, last].concat()
+}
+
+/// Tells whether a kernel parameter is one of a link: it is there only as long as the link is.
+fn is_parameter_of(key: &str, link: &LinkName) -> bool {
+    let link = link.as_str().replace('.', "/");
+    let rest =
+        ["net.ipv4.conf.", "net.ipv4.neigh.", "net.ipv6.conf.", "net.ipv6.neigh."].iter().find_map(|prefix| key.strip_prefix(prefix));
+    rest.and_then(|rest| rest.strip_prefix(&link)).is_some_and(|rest| rest.starts_with('.'))
 }
 
 #[derive(Default)]
@@ -182,13 +205,21 @@ struct Phases {
     last: Vec<NetnsChange>,
 }
 
-fn diff_link(name: &LinkName, before: &Link, after: &Link, parameters: &BTreeMap<String, String>, phases: &mut Phases) {
+/// `parameters` are the kernel parameters that there are, `explicit` those that the namespace asks for itself.
+fn diff_link(
+    name: &LinkName,
+    before: &Link,
+    after: &Link,
+    (parameters, explicit): (&BTreeMap<String, String>, &BTreeMap<String, String>),
+    phases: &mut Phases,
+) {
     // announce is something that happens, not something that is
     let Link { up, mac, mtu, dad, accept_ra, announce: _, addresses, routes, host_end } = after;
     // before the link is up, or the first router advertisement and the first duplicate detection go by the old values; a kernel
     // without IPv6 has no such parameters
     for (key, value) in link_settings(name, *dad, *accept_ra) {
-        if parameters.get(&key).is_some_and(|now| now != value) {
+        let asked_for = !explicit.contains_key(&key) && parameters.get(&key).is_some_and(|now| now != value);
+        if asked_for {
             phases.links.push(NetnsChange::SetSysctl { key, value: value.to_owned() });
         }
     }
@@ -211,19 +242,7 @@ fn diff_link(name: &LinkName, before: &Link, after: &Link, parameters: &BTreeMap
 
     let wanted: Vec<Address> = addresses.iter().map(|a| a.canonical(name)).collect();
     let present: Vec<Address> = before.addresses.iter().map(|a| a.canonical(name)).collect();
-    // The kernel prefers the IPv6 address added last and the IPv4 address added first; so that the first of the list is the
-    // default source in both families, IPv6 addresses are added backwards.
-    let (v4, v6): (Vec<_>, Vec<_>) = wanted.iter().filter(|a| !present.contains(a)).partition(|a| a.address.addr().is_ipv4());
-    let added: Vec<&Address> = v4.into_iter().chain(v6.into_iter().rev()).collect();
-    for address in present.iter().filter(|a| !wanted.contains(a)) {
-        let remove = NetnsChange::RemoveAddress { link: name.clone(), address: address.clone() };
-        // one IPv6 address cannot be on a link twice, so a changed one has to go before it comes again
-        let returns = added.iter().any(|a| a.address.addr() == address.address.addr());
-        if returns { phases.links.push(remove) } else { phases.last.push(remove) }
-    }
-    for address in added {
-        phases.links.push(NetnsChange::AddAddress { link: name.clone(), address: address.clone(), dad: *dad });
-    }
+    diff_addresses(name, &present, &wanted, *dad, phases);
 
     let key = |r: &Route| (r.to, r.effective_metric());
     let present: BTreeMap<_, _> = before.routes.iter().map(|r| (key(r), r)).collect();
@@ -241,6 +260,59 @@ fn diff_link(name: &LinkName, before: &Link, after: &Link, parameters: &BTreeMap
             phases.last.insert(0, NetnsChange::RemoveRoute { link: name.clone(), route: route.clone() });
         }
     }
+}
+
+/// The addresses of one link, in the kernel's form.
+fn diff_addresses(link: &LinkName, present: &[Address], wanted: &[Address], dad: Dad, phases: &mut Phases) {
+    let is_v4 = |a: &Address| a.address.addr().is_ipv4();
+    let add = |address: &Address, dad, replace| NetnsChange::AddAddress { link: link.clone(), address: address.clone(), dad, replace };
+    let remove = |address: &Address| NetnsChange::RemoveAddress { link: link.clone(), address: address.clone() };
+    let in_place = |a: &Address| present.iter().any(|p| p != a && Address { deprecated: a.deprecated, ..p.clone() } == *a);
+    let (changed, added): (Vec<_>, Vec<_>) = wanted.iter().filter(|a| !present.contains(a)).partition(|a| in_place(a));
+    let gone: Vec<_> =
+        present.iter().filter(|p| !wanted.contains(p) && !changed.iter().any(|a| a.address == p.address && a.peer == p.peer)).collect();
+
+    for address in &gone {
+        // The kernel knows an IPv6 address of a link by the address alone, an IPv4 address by its prefix length too: what is in
+        // the way goes first. Anything else goes last, because the last IPv4 address takes all routes of the link with it.
+        let in_the_way = |a: &&Address| if is_v4(a) { a.address == address.address } else { a.address.addr() == address.address.addr() };
+        if added.iter().any(in_the_way) { phases.links.push(remove(address)) } else { phases.last.push(remove(address)) }
+    }
+    // The kernel prefers the IPv6 address added last and the IPv4 address added first; so that the first of the list is the
+    // default source in both families, IPv6 addresses are added backwards.
+    let (v4, v6): (Vec<&Address>, Vec<&Address>) = added.iter().copied().partition(|a| is_v4(a));
+    phases.links.extend(v4.iter().chain(v6.iter().rev()).map(|address| add(address, dad, false)));
+    phases.links.extend(changed.iter().map(|address| add(address, dad, true)));
+
+    // On a link that has been there, what is first in the list may not be what the kernel prefers. An address that is taken away
+    // and put back in one batch is the last added again: connections stay, and it has been checked for duplicates already.
+    let kept = present
+        .iter()
+        .filter(|p| !gone.contains(p))
+        .map(|p| changed.iter().copied().find(|c| c.address == p.address && c.peer == p.peer).unwrap_or(p));
+    let preferred: Vec<&Address> = v6.iter().copied().chain(kept).chain(v4.iter().copied()).collect();
+    let again = out_of_order(&preferred, wanted);
+    phases.links.extend(again.into_iter().flat_map(|address| [remove(address), add(address, Dad::Off, false)]));
+}
+
+/// Lists the addresses that have to be added once more, so that of each family the kernel prefers the one that is first in `wanted`.
+/// `now` has them in the order of the kernel's preference: the last one added is before the others for IPv6, after them for IPv4.
+fn out_of_order<'a>(now: &[&'a Address], wanted: &'a [Address]) -> Vec<&'a Address> {
+    let is_v4 = |a: &Address| a.address.addr().is_ipv4();
+    let mut again = Vec::new();
+    let usable = |a: &&Address| !is_v4(a) && !a.deprecated;
+    let first = wanted.iter().find(usable);
+    if first.map(|a| a.address) != now.iter().copied().find(usable).map(|a| a.address) {
+        again.extend(first);
+    }
+    // IPv4 chooses within the subnet that the other side is in
+    let subnets: BTreeSet<IpNet> = wanted.iter().filter(|a| is_v4(a)).map(|a| a.address.trunc()).collect();
+    for subnet in subnets {
+        let inside = |a: &&Address| is_v4(a) && a.address.trunc() == subnet;
+        let first = wanted.iter().find(inside).map(|a| a.address);
+        again.extend(now.iter().copied().filter(inside).take_while(|a| Some(a.address) != first));
+    }
+    again
 }
 
 /// The kernel parameters that `dad` and `accept-ra` of a link stand for. What every namespace sets for `default` makes a new link
@@ -279,6 +351,7 @@ impl fmt::Display for NetnsChange {
             Self::SetUp { name, host_end: None } => write!(f, "set link '{name}' up"),
             Self::SetBridge { host_end, bridge: Some(bridge) } => write!(f, "put host end '{host_end}' on bridge '{bridge}'"),
             Self::SetBridge { host_end, bridge: None } => write!(f, "take host end '{host_end}' from its bridge"),
+            Self::AddAddress { link, address, replace: true, .. } => write!(f, "change address {address} of link '{link}'"),
             Self::AddAddress { link, address, .. } => write!(f, "add address {address} to link '{link}'"),
             Self::RemoveAddress { link, address } => write!(f, "remove address {address} from link '{link}'"),
             Self::SetRoute { link, route, replaces: None } => write!(f, "add route {route} to link '{link}'"),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    desired::{NETWORKD, SYSTEMD},
+    desired::{NETWORKD, SYSTEMD, is_drop_in_of},
     diff::{Change, NetnsChange},
     model::{LinkName, NetnsName, Place, Provenance, Unit, UnitName},
 };
@@ -122,6 +122,8 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
             Change::HostLink { name, after: None, .. } => after.push(Step::RemoveBridge(name.clone())),
             // networkd makes it; a link that is not there at all comes when its hardware does
             Change::HostLink { .. } => networkd = true,
+            // a file that is left alone keeps its unit as it is
+            Change::Unit { name, .. } if plan.kept.iter().any(|kept| is_drop_in_of(&kept.path, name)) => continue,
             Change::Unit { name, before, after: goal } => {
                 let bindings = [before.bound_to.clone(), goal.bound_to.clone()];
                 if before.bound_to != goal.bound_to {

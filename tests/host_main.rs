@@ -354,9 +354,9 @@ fn up_twice_is_up_once(suite: Suite) {
     // without systemd, and with what is there already
     let _ = lab.run(&["netns-networkd", "up", "mail"]).ok();
     let _ = lab.run(&["netns-networkd", "up", "mail"]).ok();
-    let _ = lab.sh("ip -n mail addr del 10.10.1.11/24 dev eth0; ip -n mail link set eth1 down; ip link set mail-eth0 nomaster").ok();
+    let _ = lab.sh("ip -n mail addr del 10.10.1.11/24 dev eth0; ip -n mail link set eth1 down").ok();
     let mended = lab.run(&["netns-networkd", "up", "-v", "mail"]).ok().stdout;
-    assert!(mended.contains("10.10.1.11/24") && mended.contains("eth1") && mended.contains("br-lan"), "{mended}");
+    assert!(mended.contains("10.10.1.11/24") && mended.contains("eth1"), "{mended}");
     for address in ["10.10.1.11", "10.10.2.10", "fd00:10:2::10", "fd00:10:1::10"] {
         let _ = lab.run(&["ping", "-n", "-c", "1", "-W", "2", address]).ok();
     }

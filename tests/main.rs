@@ -9,8 +9,11 @@ mod diff;
 mod docs;
 mod harness;
 mod host_bad_input;
+mod host_boot;
+mod host_failures;
 mod host_main;
 mod host_sync;
+mod host_units;
 mod laws;
 mod netns;
 mod render;
@@ -26,8 +29,11 @@ fn main() -> ExitCode {
         docs::trials,
         harness::trials,
         host_bad_input::trials,
+        host_boot::trials,
+        host_failures::trials,
         host_main::trials,
         host_sync::trials,
+        host_units::trials,
         laws::trials,
         netns::trials,
         render::trials,

@@ -155,6 +155,14 @@ impl UnitName {
         self.0.ends_with(".socket")
     }
 
+    /// Gives the template of an instance: `foo@.service` of `foo@a.service`. Its drop-ins count for the instance too.
+    #[must_use]
+    pub fn template(&self) -> Option<Self> {
+        let (stem, rest) = self.0.split_once('@')?;
+        let (instance, suffix) = rest.rsplit_once('.')?;
+        (!instance.is_empty()).then(|| Self(format!("{stem}@.{suffix}")))
+    }
+
     /// Tells whether this is a template (`foo@.service`), which is never itself loaded.
     #[must_use]
     pub fn is_template(&self) -> bool {

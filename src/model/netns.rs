@@ -12,8 +12,8 @@ use super::{Address, Dad, LinkName, Mac, Route};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Netns {
-    /// Where in the configuration this comes from, for messages: `/etc/netns-networkd/mail.toml:1`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    /// Where in the configuration this comes from, for messages: `/etc/netns-networkd/mail.toml:1`. Never left out, so that an
+    /// empty record is no record.
     pub source: String,
     /// Kernel parameters below `/proc/sys`, with dots: `net.ipv6.conf.default.accept_ra = "0"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

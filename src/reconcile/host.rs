@@ -33,7 +33,13 @@ pub fn read_config(root: &Root) -> Result<Config> {
             candidates.push(load::Candidate { path: entry.path, masked });
         }
     }
-    read_files(&load::select(candidates))
+    let mut config = read_files(&load::select(candidates))?;
+    // faults name the file where it is; what is written names it where it will be when the image runs
+    let sources = config.namespaces.values_mut().map(|n| &mut n.netns.source).chain(config.bridges.values_mut().map(|b| &mut b.source));
+    for source in sources {
+        *source = root.inside(source);
+    }
+    Ok(config)
 }
 
 /// Reads and checks some files as if they were the whole configuration.
@@ -164,7 +170,7 @@ fn place(name: &UnitName, loaded: &LoadedUnit, bound_to: Option<&NetnsName>, roo
         return place;
     }
     // a socket, or a service that has done its work: nothing of it can be looked at, so its start is compared to its settings
-    let drop_in = root.at(Path::new(SYSTEMD).join(format!("{name}.d/50-netns-networkd.conf")));
+    let drop_in = root.at(desired::drop_in_path(name));
     let changed = fs::modified(&drop_in);
     match bound_to {
         Some(netns) if changed.is_none_or(|changed| changed <= loaded.active_since) => Place::Netns(netns.clone()),

@@ -19,7 +19,7 @@ use crate::{
     model::{LinkName, Netns, NetnsName},
     sys::{
         fs::{self, Lock, Root},
-        inside::{self, Host, Netspace},
+        inside::{self, Host, Netspace, Observed},
         netlink::{self, Batch, KernelLink, Socket},
         netns::{self, Found},
     },
@@ -55,6 +55,9 @@ pub fn wait_until_down(name: &NetnsName, limit: Duration) -> Result<()> {
     fs::wait_until_gone(&applied_path(name), limit)
 }
 
+/// How often a namespace is looked at before what is still missing is an error.
+const LOOKS: usize = 4;
+
 /// How far changes to a namespace that exists may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
@@ -74,7 +77,7 @@ pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
     };
     let source = netns.source.clone();
     let up = || -> Result<Vec<NetnsChange>> {
-        let _lock = lock(name)?;
+        let (_lock, lock_path) = lock(name)?;
         match netns::find(name)? {
             Found::Netns(fd) => {
                 if read_applied(name)?.is_none() {
@@ -84,7 +87,12 @@ pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
                 }
                 converge_locked(name, netns, &fd, reach)
             }
-            Found::Nothing | Found::Stale => create(name, netns),
+            Found::Nothing | Found::Stale => create(name, netns).inspect_err(|_| {
+                // nothing is left of it, so nothing is to be locked
+                if !fs::exists(&applied_path(name)) {
+                    let _ = fs::remove(&lock_path);
+                }
+            }),
         }
     };
     up().with_context(|| format!("failed to bring up netns '{name}' of {source}"))
@@ -104,13 +112,13 @@ pub fn converge(name: &NetnsName, desired: Netns, reach: Reach) -> Result<Vec<Ne
 pub fn observe(name: &NetnsName, desired: &mut Netns) -> Result<Option<Netns>> {
     let Found::Netns(fd) = netns::find(name)? else { return Ok(None) };
     let mut host = Host::open()?;
-    resolve(name, desired, &mut host, &BTreeMap::new())?;
-    let wanted = &*desired;
     let applied = read_applied(name)?.unwrap_or_default();
-    netns::inside(&fd, || Ok(Some(inside::observe(&mut host, &mut Socket::open()?, wanted, &applied)?.0)))
+    resolve(name, desired, &mut host, &BTreeMap::new(), &applied)?;
+    let wanted = &*desired;
+    netns::inside(&fd, || Ok(Some(inside::observe(&mut host, &mut Socket::open()?, wanted, &applied)?.netns)))
 }
 
-fn resolve(name: &NetnsName, netns: &mut Netns, host: &mut Host, bridges: &BTreeMap<LinkName, KernelLink>) -> Result<()> {
+fn resolve(name: &NetnsName, netns: &mut Netns, host: &mut Host, bridges: &BTreeMap<LinkName, KernelLink>, applied: &Netns) -> Result<()> {
     let Some(machine_id) = fs::machine_id(&Root::new("/"))? else {
         return Err(anyhow!("/etc/machine-id has no machine-id")).context("hint: `systemd-machine-id-setup` makes one");
     };
@@ -122,7 +130,7 @@ fn resolve(name: &NetnsName, netns: &mut Netns, host: &mut Host, bridges: &BTree
         };
         mtus.extend(link.map(|link| (bridge, link.mtu)));
     }
-    desired::resolve(name, netns, &machine_id, &mtus);
+    desired::resolve(name, netns, &machine_id, &mtus, applied);
     Ok(())
 }
 
@@ -141,12 +149,13 @@ fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
         remove_host_ends(name, &mut host, &left)?;
     }
     let bridges = host.bridges(&desired::bridges(&netns)).with_context(|| hint_bridge(&netns))?;
-    resolve(name, &mut netns, &mut host, &bridges)?;
+    resolve(name, &mut netns, &mut host, &bridges, &Netns::default())?;
     write_applied(name, &netns)?;
     let changes = diff_netns(&Netns::default(), &netns);
     let made = netns::create(name, || {
         let mut inner = Socket::open()?;
-        let space = Netspace { host: &mut host, inner: &mut inner, bridges: &bridges, indexes: BTreeMap::new(), fresh: true };
+        let observed = Observed::default();
+        let space = Netspace { host: &mut host, inner: &mut inner, bridges: &bridges, observed: &observed };
         inside::apply(space, &changes, &netns)
     });
     if let Err(error) = made {
@@ -161,26 +170,35 @@ fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
 fn converge_locked(name: &NetnsName, mut netns: Netns, fd: &OwnedFd, reach: Reach) -> Result<Vec<NetnsChange>> {
     let mut host = Host::open()?;
     let bridges = host.bridges(&desired::bridges(&netns)).with_context(|| hint_bridge(&netns))?;
-    resolve(name, &mut netns, &mut host, &bridges)?;
     let before = read_applied(name)?.unwrap_or_default();
+    resolve(name, &mut netns, &mut host, &bridges, &before)?;
     let mut all = Vec::new();
     // removing an address takes routes with it that stay; a second look puts them back
-    for _ in 0..3 {
+    for look in 1..=LOOKS {
         let changes = netns::inside(fd, || {
             let mut inner = Socket::open()?;
-            let (observed, indexes) = inside::observe(&mut host, &mut inner, &netns, &before)?;
-            let mut changes = diff_netns(&observed, &netns);
-            if reach == Reach::Live {
-                changes = live(changes).0;
+            let observed = inside::observe(&mut host, &mut inner, &netns, &before)?;
+            let (changes, stuck) = match reach {
+                Reach::Whole => (diff_netns(&observed.netns, &netns), Vec::new()),
+                Reach::Live => live(diff_netns(&observed.netns, &netns)),
+            };
+            if let Some(change) = changes.first().filter(|_| look == LOOKS) {
+                return Err(anyhow!("failed to {change}: it was done, and does not show")).context(format!(
+                    "hint: something else is in the way, or undoes it: look at `ip -n {name} address` and `ip -n {name} route`"
+                ));
             }
+            let mut wanted = netns.clone();
+            wanted.links.retain(|link, _| !stuck.iter().any(|change| link_of(change) == Some(link)));
             let mut applied = netns.clone();
             // until a link is gone, it is ours
-            for (link_name, link) in observed.links {
-                applied.links.entry(link_name).or_insert(link);
+            for (link_name, link) in &observed.netns.links {
+                if !wanted.links.contains_key(link_name) {
+                    applied.links.insert(link_name.clone(), link.clone());
+                }
             }
             write_applied(name, &applied)?;
-            let space = Netspace { host: &mut host, inner: &mut inner, bridges: &bridges, indexes, fresh: false };
-            inside::apply(space, &changes, &netns)?;
+            let space = Netspace { host: &mut host, inner: &mut inner, bridges: &bridges, observed: &observed };
+            inside::apply(space, &changes, &wanted)?;
             Ok(changes)
         })?;
         if changes.is_empty() {
@@ -188,10 +206,19 @@ fn converge_locked(name: &NetnsName, mut netns: Netns, fd: &OwnedFd, reach: Reac
         }
         all.extend(changes);
     }
-    if reach == Reach::Whole {
-        write_applied(name, &netns)?;
-    }
     Ok(all)
+}
+
+/// The link that a change adds, removes, or puts something on.
+fn link_of(change: &NetnsChange) -> Option<&LinkName> {
+    match change {
+        NetnsChange::AddLink { name: link, .. }
+        | NetnsChange::RemoveLink { name: link, .. }
+        | NetnsChange::SetUp { name: link, .. }
+        | NetnsChange::AddAddress { link, .. }
+        | NetnsChange::SetRoute { link, .. } => Some(link),
+        _ => None,
+    }
 }
 
 /// Parts the changes that a running service does not notice from those that would cut it off: a link that has to be made anew.
@@ -201,16 +228,7 @@ pub fn live(changes: Vec<NetnsChange>) -> (Vec<NetnsChange>, Vec<NetnsChange>) {
         changes.iter().filter_map(|c| if let NetnsChange::AddLink { name, .. } = c { Some(name.clone()) } else { None }).collect();
     let removed: Vec<_> =
         changes.iter().filter_map(|c| if let NetnsChange::RemoveLink { name, .. } = c { Some(name.clone()) } else { None }).collect();
-    changes.into_iter().partition(|change| {
-        let (NetnsChange::AddLink { name: link, .. }
-        | NetnsChange::RemoveLink { name: link, .. }
-        | NetnsChange::AddAddress { link, .. }
-        | NetnsChange::SetRoute { link, .. }) = change
-        else {
-            return true;
-        };
-        !(added.contains(link) && removed.contains(link))
-    })
+    changes.into_iter().partition(|change| !link_of(change).is_some_and(|link| added.contains(link) && removed.contains(link)))
 }
 
 /// Takes a namespace away, host ends first, then the namespace; goes on past errors and reports them all.

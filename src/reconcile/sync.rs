@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use super::{host, netns};
 use crate::{
     config::{Config, Uplink},
-    desired::{self, NETNS_ETC, SYSTEMD, networkd_path},
+    desired::{self, NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
     diff::{Change, diff},
     model::{File, LinkName, NetnsName, Place, State, Unit, UnitName},
     plan::{Pending, Plan, Request, Step, plan},
@@ -169,7 +169,7 @@ impl Run<'_> {
             desired = State { files: desired.files, ..State::default() };
             return Ok(Situation { observed, desired, loaded: HashMap::new(), retired: Vec::new(), held: BTreeSet::new() });
         }
-        let running = host::running_netns()?;
+        let mut running = host::running_netns()?;
         let retired: Vec<_> = running.iter().filter(|name| !self.config.namespaces.contains_key(name)).cloned().collect();
         for name in &retired {
             self.keep_files(name, &mut desired)?;
@@ -178,13 +178,36 @@ impl Run<'_> {
         let former_bridges = host::former_bridges(&self.manifest, &desired);
         observed.links = host::links(desired.links.keys().cloned().chain(former_bridges))?;
 
-        let former_units = host::former_units(&self.manifest, &desired);
+        let mut former_units = host::former_units(&self.manifest, &desired);
+        self.expand_templates(&mut desired, &mut former_units)?;
         let names: Vec<UnitName> = desired.units.keys().chain(&former_units).cloned().collect();
         let loaded = if names.is_empty() { HashMap::new() } else { self.bus()?.units(&names)? };
         observed.units = host::units(&loaded, &self.options.root, &running);
         align_units(&mut observed, &mut desired, &loaded, &former_units);
+        if !fs::is_root() && !running.is_empty() {
+            // only a dry run gets here
+            (self.tell)(Event::Warning("without root, what is inside running namespaces is not compared".to_owned()));
+            running.clear();
+        }
         observed.netns = host::netns(&mut desired, &running)?.netns;
         Ok(Situation { observed, desired, loaded, retired, held: host::held_netns()? })
+    }
+
+    /// Puts the instances that systemd has of templates in their place: a template itself is never loaded. An instance that is
+    /// listed itself, or whose template is listed now, is not a former one.
+    fn expand_templates(&mut self, desired: &mut State, former: &mut Vec<UnitName>) -> Result<()> {
+        let templates: Vec<UnitName> = desired.units.keys().chain(former.iter()).filter(|unit| unit.is_template()).cloned().collect();
+        for template in templates {
+            let instances = self.bus()?.instances(&template)?;
+            match desired.units.remove(&template) {
+                Some(unit) => instances.into_iter().for_each(|instance| {
+                    desired.units.entry(instance).or_insert_with(|| unit.clone());
+                }),
+                None => former.extend(instances),
+            }
+        }
+        former.retain(|unit| !unit.is_template() && !desired.units.contains_key(unit));
+        Ok(())
     }
 
     /// Keeps the files of a namespace that runs although the configuration no longer names it, and of its bridges: its services
@@ -274,7 +297,8 @@ impl Run<'_> {
     fn warn(&mut self, situation: &Situation) {
         let mut warnings = Vec::new();
         for (name, unit) in &situation.loaded {
-            let wanted = self.config.namespaces.iter().find(|(_, n)| n.services.contains(name));
+            let listed = |unit: &UnitName| self.config.namespaces.iter().find(|(_, n)| n.services.contains(unit));
+            let wanted = listed(name).or_else(|| listed(&name.template()?));
             let Some((netns, _)) = wanted else { continue };
             if unit.load_state != "loaded" {
                 warnings.push(format!("{name} of netns '{netns}' is {}: its drop-in waits for it", unit.load_state));
@@ -488,10 +512,6 @@ fn is_link_local(net: &ipnet::IpNet) -> bool {
         ipnet::IpNet::V4(net) => net.addr().is_link_local(),
         ipnet::IpNet::V6(net) => net.addr().is_unicast_link_local(),
     }
-}
-
-fn is_drop_in_of(path: &Path, unit: &UnitName) -> bool {
-    path == Path::new(SYSTEMD).join(format!("{unit}.d/50-netns-networkd.conf"))
 }
 
 fn remove_file(root: &Root, path: &Path) -> Result<()> {

@@ -39,6 +39,8 @@ trait Systemd {
     fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// `ListUnitsByNames(in as names, out a(ssssssouso) units)`: loads those that are not loaded.
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
+    /// `ListUnitsByPatterns(in as states, in as patterns, out a(ssssssouso) units)`: those that are loaded.
+    fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
     /// `JobRemoved(u id, o job, s unit, s result)`.
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
@@ -202,6 +204,15 @@ impl Bus {
                 .context(format!("hint: `journalctl -b -u {unit}` shows why"));
         }
         Ok(())
+    }
+
+    /// Lists the instances of a template that systemd has loaded.
+    pub fn instances(&self, template: &UnitName) -> Result<Vec<UnitName>> {
+        let pattern = template.as_str().replace("@.", "@*.");
+        let listed = self.call(ANSWER, &format!("list the instances of {template}"), async {
+            SystemdProxy::new(&self.connection).await?.list_units_by_patterns(&[], &[&pattern]).await
+        })?;
+        Ok(listed.iter().filter_map(|unit| UnitName::parse(&unit.0).ok()).filter(|unit| !unit.is_template()).collect())
     }
 
     /// Gives the state of units, loading them where need be; templates, which are never loaded, are left out.

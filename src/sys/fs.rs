@@ -29,6 +29,15 @@ impl Root {
         self.0 == Path::new("/")
     }
 
+    /// Gives the path of a file of an image as it will be when the image runs.
+    #[must_use]
+    pub fn inside(&self, path: &str) -> String {
+        match self.0.to_str().and_then(|root| path.strip_prefix(root.trim_end_matches('/'))) {
+            Some(rest) if rest.starts_with('/') => rest.to_owned(),
+            _ => path.to_owned(),
+        }
+    }
+
     /// Gives the place of a file of the host.
     #[must_use]
     pub fn at(&self, path: impl AsRef<Path>) -> PathBuf {
@@ -235,7 +244,9 @@ impl Staged {
         let failed = || format!("failed to write {}", path.display());
         create_directory(path.parent().unwrap_or(Path::new("/")))?;
         let temporary = temporary(path)?;
-        remove(&temporary)?;
+        if exists(&temporary) {
+            remove(&temporary)?;
+        }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary).with_context(failed)?;
         self.waiting.insert(path.to_owned());
         // the umask may have taken bits away

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     diff::{NetnsChange, link_settings},
-    model::{Dad, HostEnd, Link, LinkName, Netns},
+    model::{Address, Dad, HostEnd, Link, LinkName, Netns},
 };
 
 /// How long `up` waits for a bridge that networkd or somebody else is still to make.
@@ -74,22 +74,38 @@ impl Host {
     }
 }
 
+/// What is in a namespace.
+#[derive(Debug, Default)]
+pub struct Observed {
+    pub netns: Netns,
+    /// Indexes of the links.
+    pub indexes: BTreeMap<LinkName, u32>,
+    pub loopback_up: bool,
+    /// Addresses, by the index of their link, that duplicate detection has refused. They are not in `netns`: nobody can use them.
+    pub refused: Vec<(u32, Address)>,
+}
+
 /// Reads what is in the namespace of the calling thread: of links only those of `applied` and those wanted; of addresses and routes
 /// only those that this tool added and those wanted. The others belong to services and admins.
-pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Netns) -> Result<(Netns, BTreeMap<LinkName, u32>)> {
+pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Netns) -> Result<Observed> {
     let mut netns = Netns::default();
+    let mut loopback_up = false;
     for key in wanted.sysctl.keys() {
         netns.sysctl.extend(sysctl::read(key)?.map(|value| (key.clone(), value)));
     }
     let mut names = BTreeMap::new();
     let mut indexes = BTreeMap::new();
     for kernel in netlink::links(inner)? {
+        loopback_up |= kernel.name == "lo" && kernel.up;
         let (Some("veth"), Some(peer), true) = (kernel.kind.as_deref(), kernel.peer, kernel.elsewhere) else { continue };
         let Ok(name) = LinkName::parse(&kernel.name) else { continue };
         let Some(end) = netlink::link_by_index(&mut host.socket, peer)?.filter(|end| end.peer == Some(kernel.index)) else { continue };
         let Ok(end_name) = LinkName::parse(&end.name) else { continue };
         // a service or an admin may have made pairs of its own
-        let is_of = |netns: &Netns| netns.links.get(&name).is_some_and(|link| link.host_end.name == end_name);
+        let is_of = |netns: &Netns| {
+            let same = |link: &Link| link.host_end.name == end_name || link.mac == kernel.mac || link.host_end.mac == end.mac;
+            netns.links.get(&name).is_some_and(same)
+        };
         if !is_of(wanted) && !is_of(applied) {
             continue;
         }
@@ -116,9 +132,14 @@ pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Ne
         indexes.insert(name.clone(), kernel.index);
         netns.links.insert(name, link);
     }
+    let mut refused = Vec::new();
     for state in netlink::addresses(inner)? {
         let Some(name) = names.get(&state.index) else { continue };
         let address = state.address.canonical(name);
+        if state.duplicate && state.ours {
+            refused.push((state.index, address));
+            continue;
+        }
         let is_wanted = || wanted.links.get(name).is_some_and(|l| l.addresses.iter().any(|a| a.canonical(name) == address));
         if let Some(link) = netns.links.get_mut(name).filter(|_| state.ours || is_wanted()) {
             link.addresses.push(address);
@@ -131,7 +152,7 @@ pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Ne
             link.routes.push(state.route.clone());
         }
     }
-    Ok((netns, indexes))
+    Ok(Observed { netns, indexes, loopback_up, refused })
 }
 
 /// What `apply` works on: both sides, and what they have.
@@ -140,32 +161,31 @@ pub struct Netspace<'a> {
     pub host: &'a mut Host,
     pub inner: &'a mut Socket,
     pub bridges: &'a BTreeMap<LinkName, KernelLink>,
-    /// Indexes of the links inside.
-    pub indexes: BTreeMap<LinkName, u32>,
-    /// It has just been made: there is nothing in it, and its loopback link is down.
-    pub fresh: bool,
+    /// What `observe` found; nothing in a namespace that has just been made.
+    pub observed: &'a Observed,
 }
 
 /// Makes the changes, in order, and waits until all that is desired is usable. Runs inside the namespace.
 pub fn apply(space: Netspace, changes: &[NetnsChange], desired: &Netns) -> Result<()> {
-    let Netspace { host, inner, bridges, indexes, fresh } = space;
+    let Netspace { host, inner, bridges, observed } = space;
     let mut numbers = Numbers {
         host_netns: host.netns.as_raw_fd(),
         bridges: bridges.iter().map(|(name, link)| (name.clone(), link.index)).collect(),
-        links: indexes,
+        links: observed.indexes.clone(),
         fast_dad: fast_dad(changes),
     };
-    if !fresh {
-        // a run that was killed may have left the timer short
-        for name in numbers.links.keys() {
-            let key = format!("net.ipv6.neigh.{}.retrans_time_ms", name.as_str().replace('.', "/"));
-            if sysctl::read(&key)?.is_some_and(|now| now == FAST_DAD_MS.to_string()) {
-                numbers.fast_dad.insert(name.clone());
-            }
+    // a run that was killed may have left the timer short
+    for name in observed.indexes.keys() {
+        let key = format!("net.ipv6.neigh.{}.retrans_time_ms", name.as_str().replace('.', "/"));
+        if sysctl::read(&key)?.is_some_and(|now| now == FAST_DAD_MS.to_string()) {
+            numbers.fast_dad.insert(name.clone());
         }
     }
     let mut queue = Queue { host, inner, batch: Batch::default(), side: Side::Inside };
-    let made = make_changes(&mut queue, changes, desired, &mut numbers);
+    for (index, address) in &observed.refused {
+        queue.push(None, netlink::remove_address(*index, address))?;
+    }
+    let made = make_changes(&mut queue, changes, desired, &mut numbers, observed.loopback_up);
     // a failed batch may have stopped anywhere; the timers go back in any case
     queue.batch = Batch::default();
     let restored = numbers
@@ -173,10 +193,17 @@ pub fn apply(space: Netspace, changes: &[NetnsChange], desired: &Netns) -> Resul
         .iter()
         .filter_map(|name| numbers.links.get(name))
         .try_for_each(|index| queue.push(None, netlink::neighbour_timer(*index, RFC_DAD_MS)));
-    made.and(restored).and_then(|()| queue.flush())
+    let restored = restored.and_then(|()| queue.flush());
+    made.and(restored)
 }
 
-fn make_changes<'a>(queue: &mut Queue<'a>, changes: &'a [NetnsChange], desired: &Netns, numbers: &mut Numbers) -> Result<()> {
+fn make_changes<'a>(
+    queue: &mut Queue<'a>,
+    changes: &'a [NetnsChange],
+    desired: &Netns,
+    numbers: &mut Numbers,
+    loopback_up: bool,
+) -> Result<()> {
     let is_add = |change: &&NetnsChange| matches!(change, NetnsChange::AddLink { .. });
     // All new links in one batch, with what has to be out of their way before them. Only then are their indexes known: the
     // kernel takes an index for the peer only where the host end is given one too, and there others may take it first.
@@ -185,7 +212,9 @@ fn make_changes<'a>(queue: &mut Queue<'a>, changes: &'a [NetnsChange], desired: 
     for change in head {
         queue.make(change, numbers)?;
     }
-    queue.push(None, netlink::loopback_up())?;
+    if !loopback_up {
+        queue.push(None, netlink::loopback_up())?;
+    }
     for change in tail.iter().filter(is_add) {
         queue.make(change, numbers)?;
     }
@@ -210,15 +239,23 @@ fn make_changes<'a>(queue: &mut Queue<'a>, changes: &'a [NetnsChange], desired: 
     for change in &late {
         queue.make(change, numbers)?;
     }
-    for change in changes {
+    let news: BTreeSet<&LinkName> = changes.iter().filter_map(is_news).collect();
+    for (name, link) in &desired.links {
         // the port forwards now, so neighbours hear it
-        if let NetnsChange::AddLink { name, link } = change
-            && let (true, Some(mac), Some(index)) = (link.announce, link.mac, numbers.links.get(name))
-        {
-            queue.push(Some(change), Request { side: Side::Inside, message: netlink::set_mac(*index, mac), flags: 0 })?;
+        if let (true, true, Some(mac), Some(index)) = (news.contains(name), link.announce, link.mac, numbers.links.get(name)) {
+            queue.push(None, Request { side: Side::Inside, message: netlink::set_mac(*index, mac), flags: 0 })?;
         }
     }
     queue.flush()
+}
+
+/// The link of which neighbours should hear after a change.
+fn is_news(change: &NetnsChange) -> Option<&LinkName> {
+    match change {
+        NetnsChange::AddLink { name, .. } | NetnsChange::SetUp { name, .. } | NetnsChange::SetMac { name, .. } => Some(name),
+        NetnsChange::AddAddress { link, .. } => Some(link),
+        _ => None,
+    }
 }
 
 /// A route whose source address is IPv6 is refused (EINVAL) while that address is tentative.
@@ -275,7 +312,7 @@ impl<'a> Queue<'a> {
                 _ => false,
             };
             if !unchanged {
-                let what = change.map_or_else(|| "set the loopback link up".to_owned(), ToString::to_string);
+                let what = change.map_or_else(|| "prepare the links".to_owned(), ToString::to_string);
                 return Err(refusal).with_context(|| format!("failed to {what}"));
             }
         }
@@ -287,7 +324,7 @@ impl<'a> Queue<'a> {
 /// also paces neighbour resolution, so it is put back afterwards.
 fn fast_dad(changes: &[NetnsChange]) -> BTreeSet<LinkName> {
     let links = changes.iter().filter_map(|change| match change {
-        NetnsChange::AddAddress { link, address, dad: Dad::Wait } if address.address.addr().is_ipv6() => Some(link.clone()),
+        NetnsChange::AddAddress { link, address, dad: Dad::Wait, replace: false } if address.address.addr().is_ipv6() => Some(link.clone()),
         _ => None,
     });
     links.collect()

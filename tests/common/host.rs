@@ -61,7 +61,7 @@ impl Host {
     pub fn shared(suite: Suite) -> &'static Self {
         static HOSTS: [OnceLock<Result<Host, String>>; 3] = [const { OnceLock::new() }; 3];
         // A boot that failed is not tried again for every other test.
-        match HOSTS[suite as usize].get_or_init(|| Self::boot(suite, suite.name())) {
+        match HOSTS[suite as usize].get_or_init(|| Self::boot(suite, suite.name(), "")) {
             Ok(host) => host,
             Err(error) => panic!("{error}"),
         }
@@ -70,10 +70,16 @@ impl Host {
     /// Boots a host for one test; it is gone when the value is dropped.
     #[track_caller]
     pub fn fresh(suite: Suite, name: &str) -> FreshHost {
-        FreshHost(Self::boot(suite, name).unwrap_or_else(|error| panic!("{error}")))
+        FreshHost(Self::boot(suite, name, "").unwrap_or_else(|error| panic!("{error}")))
     }
 
-    fn boot(suite: Suite, name: &str) -> Result<Self, String> {
+    /// Boots a host for one test with the files of a folder laid over its root: its first boot sees them.
+    #[track_caller]
+    pub fn seeded(suite: Suite, name: &str, seed: &str) -> FreshHost {
+        FreshHost(Self::boot(suite, name, seed).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    fn boot(suite: Suite, name: &str, seed: &str) -> Result<Self, String> {
         assert_root();
         let runner = std::process::id();
         let name = format!("{name}-{runner}"); // two test runs at once are fine
@@ -82,6 +88,7 @@ impl Host {
         let booted = Command::new("timeout")
             .args(["600", HOST_SH, "boot", &name, suite.name()])
             .env("NETNS_TEST_OWNER", runner.to_string())
+            .env("NETNS_TEST_SEED", seed)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .status()

@@ -10,7 +10,7 @@
 #
 # A host is an overlay on the cached root file system. All its state is under $STATE/NAME, a tmpfs, and all
 # its processes are in a cgroup of its own. NETNS_TEST_OWNER is the PID that a host dies with: once that is
-# gone, the next boot of any host removes this one.
+# gone, the next boot of any host removes this one. NETNS_TEST_SEED is a folder laid over the root before the boot.
 set -euo pipefail
 shopt -s nullglob
 
@@ -258,6 +258,7 @@ boot() { # NAME SUITE
     echo "$name" >"$dir/root/etc/hostname"
     printf '%s\n' '127.0.0.1 localhost' "127.0.1.1 $name" '::1 localhost' >"$dir/root/etc/hosts"
     tr -d - </proc/sys/kernel/random/uuid >"$dir/root/etc/machine-id"
+    [[ -z ${NETNS_TEST_SEED:-} ]] || cp -a "$NETNS_TEST_SEED/." "$dir/root"
 
     cgroup=$(own_cgroup "$name")
     echo "$cgroup" >"$dir/cgroup"

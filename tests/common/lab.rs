@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::host::FreshHost;
 use super::{Host, Output, Shell, Suite};
 
-const TALK_PY: &str = include_str!("talk.py");
+pub const TALK_PY: &str = include_str!("talk.py");
 /// On every lab, outside of all namespaces.
 pub const HOST_PORT: &str = "9000";
 
@@ -117,6 +117,17 @@ impl Lab {
         self.run(&[&["journalctl", "--boot", "--no-pager", "--lines=40", "--output=cat"], units.as_slice()].concat()).stdout
     }
 
+    /// Returns what programs of an identifier write to the journal while `work` runs.
+    ///
+    /// By identifier: where the machine has cgroup v1, journald does not know the unit of every line.
+    #[track_caller]
+    pub fn journal_of(&self, identifier: &str, work: impl FnOnce()) -> String {
+        let journal = "journalctl --sync; journalctl --boot --quiet --output=cat --cursor-file=/run/lab-cursor";
+        let _ = self.sh(&format!("rm -f /run/lab-cursor; {journal} --lines=0")).ok();
+        work();
+        self.sh(&format!("{journal} --identifier={identifier} | cat")).ok().stdout
+    }
+
     /// Starts units; when one does not start, the panic has the journal of all, and of their namespaces.
     #[track_caller]
     pub fn start(&self, units: &[&str]) {
@@ -129,6 +140,12 @@ impl Lab {
     #[track_caller]
     pub fn stop(&self, units: &[&str]) {
         self.systemctl(&[&["stop"], units].concat());
+        self.wait_gone();
+    }
+
+    /// Waits until no namespace is there that no unit needs.
+    #[track_caller]
+    pub fn wait_gone(&self) {
         self.wait_until(
             "unneeded namespaces have gone",
             Duration::from_secs(10),

@@ -23,7 +23,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 pub use cases::{Case, cases, diff};
 pub use host::{Host, Suite, stop_all_hosts};
-pub use lab::{HOST_PORT, Lab, talk_unit};
+pub use lab::{HOST_PORT, Lab, TALK_PY, talk_unit};
 pub use sandbox::Sandbox;
 
 pub const REPO: &str = env!("CARGO_MANIFEST_DIR");

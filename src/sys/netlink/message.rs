@@ -94,6 +94,12 @@ pub fn neighbour_timer(index: u32, milliseconds: u64) -> Request {
     inside(RouteNetlinkMessage::SetNeighbourTable(message), 0)
 }
 
+/// Removes an address.
+#[must_use]
+pub fn remove_address(index: u32, address: &Address) -> Request {
+    inside(RouteNetlinkMessage::DelAddress(address_message(index, address)), 0)
+}
+
 /// Gives the netlink requests for one change; none for a change that is not made over netlink.
 pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>> {
     Ok(match change {
@@ -118,11 +124,12 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
             vec![host(set(by_name(host_end).controller(numbers.bridge(bridge)?)))]
         }
         NetnsChange::SetBridge { host_end, bridge: None } => vec![host(set(by_name(host_end).nocontroller()))],
-        NetnsChange::AddAddress { link, address, dad } => {
-            vec![inside(RouteNetlinkMessage::NewAddress(new_address(numbers.link(link)?, address, *dad)), NLM_F_CREATE | NLM_F_EXCL)]
+        NetnsChange::AddAddress { link, address, dad, replace } => {
+            let flags = NLM_F_CREATE | if *replace { NLM_F_REPLACE } else { NLM_F_EXCL };
+            vec![inside(RouteNetlinkMessage::NewAddress(new_address(numbers.link(link)?, address, *dad)), flags)]
         }
         NetnsChange::RemoveAddress { link, address } => {
-            vec![inside(RouteNetlinkMessage::DelAddress(address_message(numbers.link(link)?, address)), 0)]
+            vec![remove_address(numbers.link(link)?, address)]
         }
         NetnsChange::SetRoute { link, route: wanted, replaces } => {
             let flags = if replaces.is_some() { NLM_F_REPLACE } else { NLM_F_EXCL };
@@ -230,12 +237,10 @@ fn new_address(index: u32, address: &Address, dad: Dad) -> AddressMessage {
     if let Some(label) = label {
         message.attributes.push(AddressAttribute::Label(label.clone()));
     }
-    if *deprecated {
-        let mut lifetimes = CacheInfo::default();
-        lifetimes.ifa_valid = FOREVER;
-        lifetimes.ifa_preferred = 0;
-        message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
-    }
+    let mut lifetimes = CacheInfo::default();
+    lifetimes.ifa_valid = FOREVER;
+    lifetimes.ifa_preferred = if *deprecated { 0 } else { FOREVER };
+    message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
     message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
     message
 }
