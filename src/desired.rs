@@ -157,7 +157,7 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
 }
 
 /// Fills in what a record leaves open: MAC addresses from the machine-id, MTUs from the bridges (by name, in bytes) or, for a link
-/// that has been there, from what it was made with if that is more: a bridge's own MTU follows the smallest of its ports.
+/// that has been there, from what it was made with: a bridge's own MTU follows the smallest of its ports.
 pub fn resolve(name: &NetnsName, netns: &mut Netns, machine_id: &str, mtus: &BTreeMap<LinkName, u32>, applied: &Netns) {
     for (link_name, link) in &mut netns.links {
         link.mac.get_or_insert_with(|| derive::mac(machine_id, name, link_name, End::Inside));
@@ -165,7 +165,7 @@ pub fn resolve(name: &NetnsName, netns: &mut Netns, machine_id: &str, mtus: &BTr
         if link.mtu.is_none() {
             let before = applied.links.get(link_name).filter(|before| before.host_end.bridge == link.host_end.bridge);
             let of_bridge = || link.host_end.bridge.as_ref().and_then(|bridge| mtus.get(bridge)).copied();
-            link.mtu = before.and_then(|before| before.mtu).max(of_bridge());
+            link.mtu = before.and_then(|before| before.mtu).or_else(of_bridge);
         }
     }
 }

@@ -153,15 +153,15 @@ fn twenty_fast_rounds(suite: Suite) {
     lab.start(&["t-smtp.service"]);
     let rounds = [
         // the whole namespace goes and comes, and the next round does not wait for it
-        "systemctl stop t-smtp t-imap; systemctl start t-smtp t-imap",
+        (20, "systemctl stop t-smtp t-imap; systemctl start t-smtp t-imap"),
         // one goes while the other comes
-        "systemctl stop t-smtp; systemctl start t-imap; systemctl stop t-imap; systemctl start t-smtp",
-        "systemctl --no-block stop t-smtp t-imap; systemctl start t-smtp",
-        "systemctl restart t-smtp t-imap",
+        (5, "systemctl stop t-smtp; systemctl start t-imap; systemctl stop t-imap; systemctl start t-smtp"),
+        (10, "systemctl --no-block stop t-smtp t-imap; systemctl start t-smtp"),
+        (5, "systemctl restart t-smtp t-imap"),
     ];
-    for round in rounds {
+    for (count, round) in rounds {
         let output = lab.sh(&format!(
-            "for i in $(seq 20); do {round}
+            "for i in $(seq {count}); do {round}
              for address in 10.10.1.10 fd00:10:1::11 fd00:10:2::10; do
                  python3 /usr/local/lib/talk.py ask $address {SMTP} who >/dev/null || {{ echo \"in round $i: $address\" >&2; exit 1; }}
              done; done"

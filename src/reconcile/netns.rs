@@ -100,17 +100,25 @@ pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
 
 /// Changes a namespace that exists as far as its services can keep running; gives what was changed.
 pub fn converge(name: &NetnsName, desired: Netns, reach: Reach) -> Result<Vec<NetnsChange>> {
-    let _lock = lock(name)?;
+    let (_lock, lock_path) = lock(name)?;
     match netns::find(name)? {
         Found::Netns(fd) => converge_locked(name, desired, &fd, reach).with_context(|| format!("failed to change netns '{name}'")),
-        // its last service stopped meanwhile: nothing to change
-        Found::Nothing | Found::Stale => Ok(Vec::new()),
+        Found::Nothing | Found::Stale => {
+            // its last service stopped meanwhile: nothing to change
+            fs::remove(&lock_path)?;
+            Ok(Vec::new())
+        }
     }
 }
 
 /// Lists what differs in a namespace that exists; nothing if it does not. The desired state is filled in from the host.
 pub fn observe(name: &NetnsName, desired: &mut Netns) -> Result<Option<Netns>> {
-    let Found::Netns(fd) = netns::find(name)? else { return Ok(None) };
+    // or a namespace would be seen that `up` or `down` is at work on
+    let (_lock, lock_path) = lock(name)?;
+    let Found::Netns(fd) = netns::find(name)? else {
+        fs::remove(&lock_path)?;
+        return Ok(None);
+    };
     let mut host = Host::open()?;
     let applied = read_applied(name)?.unwrap_or_default();
     resolve(name, desired, &mut host, &BTreeMap::new(), &applied)?;
