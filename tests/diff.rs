@@ -54,12 +54,12 @@ fn netns(name: &str) -> NetnsName {
     NetnsName::parse(name).unwrap()
 }
 
-fn unit(bound_to: Option<&str>, runs_in: Option<Place>) -> Unit {
-    Unit { bound_to: bound_to.map(netns), runs_in }
+fn unit(bound_to: Option<&str>, runs_in: impl Into<Option<Place>>) -> Unit {
+    Unit { bound_to: bound_to.map(netns), runs_in: runs_in.into() }
 }
 
-fn inside(name: &str) -> Option<Place> {
-    Some(Place::Netns(netns(name)))
+fn inside(name: &str) -> Place {
+    Place::Netns(netns(name))
 }
 
 const MAIL_DROP_IN: &str = "/etc/systemd/system/postfix.service.d/50-netns-networkd.conf";

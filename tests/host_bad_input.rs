@@ -137,5 +137,5 @@ fn all_faults_of_all_files_in_one_run(suite: Suite) {
     let _ = lab.sh("rm /etc/netns-networkd/a.toml /run/netns-networkd/b.toml").ok();
     let without = |text: &str| text.lines().filter(|line| !line.starts_with("run/netns-networkd d")).collect::<Vec<_>>().join("\n");
     assert_eq!(without(&before), without(&lab.fingerprint()));
-    lab.wait_until("it answers", Duration::ZERO, "python3 /usr/local/lib/talk.py ask fd14::2 8000 who");
+    let _ = lab.wait_until("it answers", Duration::ZERO, "python3 /usr/local/lib/talk.py ask fd14::2 8000 who");
 }

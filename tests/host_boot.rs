@@ -41,7 +41,7 @@ fn image_is_in_place_at_its_first_boot(suite: Suite) {
         let file = seed.0.join(file);
         fs::create_dir_all(file.parent().unwrap())
             .and_then(|()| fs::write(&file, text))
-            .unwrap_or_else(|error| panic!("{file:?}: {error}"));
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     };
     let _ = run("", &["make", "-s", "-C", REPO, "install", "PREFIX=/usr", &format!("DESTDIR={path}"), &format!("BIN={BIN}")]).ok();
     write("usr/local/lib/talk.py", TALK_PY);

@@ -125,13 +125,14 @@ fn bridge_may_come_late(suite: Suite) {
             let start = scope.spawn(|| lab.run(&["systemctl", "start", "t-one"]));
             // nothing tells of waiting: that it is there after a while is all that shows
             let waits = "[[ $(systemctl is-active netns@one) = activating ]]";
-            lab.wait_until("up waits for 2 s", SECONDS, &format!("{waits}; [[ $(ps -o etimes= -C netns-networkd) -ge 2 ]]; {waits}"));
+            let _ =
+                lab.wait_until("up waits for 2 s", SECONDS, &format!("{waits}; [[ $(ps -o etimes= -C netns-networkd) -ge 2 ]]; {waits}"));
             assert!(!start.is_finished());
             if up_at_once {
                 let _ = lab.run(&["ip", "link", "add", "br-late", "up", "type", "bridge"]).ok();
             } else {
                 let _ = lab.run(&["ip", "link", "add", "br-late", "type", "bridge"]).ok();
-                lab.wait_until("it is there", SECONDS, &format!("ip link show br-late | grep 'state DOWN'; {waits}"));
+                let _ = lab.wait_until("it is there", SECONDS, &format!("ip link show br-late | grep 'state DOWN'; {waits}"));
                 let _ = lab.run(&["ip", "link", "set", "br-late", "up"]).ok();
             }
             let _ = start.join().unwrap().ok();
@@ -361,7 +362,7 @@ fn foreign_bridge_is_used_as_it_is(suite: Suite) {
     let mtu = lab.sh("ip -n one link show eth0; ip link show one-eth0").ok().stdout;
     assert_eq!(mtu.matches(" mtu 1450 ").count(), 2, "the bridge's: {mtu}");
     let port = "networkctl --no-legend list one-eth0 | grep -E 'enslaved +configured'";
-    lab.wait_until("networkd has the port", SECONDS, port);
+    let _ = lab.wait_until("networkd has the port", SECONDS, port);
     let member = lab.run(&["bridge", "link", "show", "dev", "one-eth0"]).ok().stdout;
     assert!(member.contains("master t-virbr state forwarding"), "{member}");
     for command in [
@@ -371,7 +372,7 @@ fn foreign_bridge_is_used_as_it_is(suite: Suite) {
         "touch /etc/systemd/network/*one-eth0*; networkctl reload",
     ] {
         let _ = lab.sh(command).ok();
-        lab.wait_until("networkd has the port", SECONDS, port);
+        let _ = lab.wait_until("networkd has the port", SECONDS, port);
         assert_eq!(lab.run(&["bridge", "link", "show", "dev", "one-eth0"]).ok().stdout, member, "after {command}");
         lab.assert_answers("10.53.0.2", "8000");
         lab.assert_answers("fd35::2", "8000");

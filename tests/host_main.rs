@@ -81,7 +81,7 @@ fn two_services_share_a_namespace(suite: Suite) {
     for port in ["mail-eth0", "mail-dmz"] {
         let state = lab.run(&["bridge", "link", "show", "dev", port]).ok().stdout;
         assert!(state.contains("state forwarding"), "{state}");
-        lab.wait_until(
+        let _ = lab.wait_until(
             "networkd has taken over the port",
             Duration::from_secs(10),
             &format!("networkctl --no-legend list {port} | grep -E 'enslaved +configured'"),
@@ -262,7 +262,7 @@ fn restart_and_crash_keep_the_namespace(suite: Suite) {
     for _ in 0..3 {
         lab.systemctl(&["kill", "--signal=KILL", "t-one"]);
         let script = format!("test $(systemctl show -P MainPID t-one) != {pid} && systemctl is-active t-one");
-        lab.wait_until("systemd has started it again", Duration::from_secs(10), &script);
+        let _ = lab.wait_until("systemd has started it again", Duration::from_secs(10), &script);
         assert_eq!(state(), before, "after a crash");
         pid = lab.who("10.12.0.2", "8000").pid;
     }

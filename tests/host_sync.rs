@@ -75,7 +75,7 @@ fn second_sync_does_nothing(suite: Suite) {
         // networkd looks at the port in its own time
         let settled = "! ip link show web-eth0 || networkctl --no-legend list web-eth0 | grep ' configured'
                        ! networkctl --no-legend list | grep -E 'configuring|pending'";
-        lab.wait_until("networkd has settled", SECONDS, settled);
+        let _ = lab.wait_until("networkd has settled", SECONDS, settled);
         let before = lab.fingerprint();
         for arguments in [&[][..], &["web"], &["--restart"], &["--force"], &["--dry-run"]] {
             let said = lab.journal_of("systemd-networkd", || {
@@ -300,7 +300,7 @@ fn live_change_of_a_running_namespace(suite: Suite) {
         ],
     );
     let _ = lab.sh("echo who >/run/t-fifo").ok();
-    lab.wait_until("the open connection is answered", SECONDS, "test -e /run/t-answer");
+    let _ = lab.wait_until("the open connection is answered", SECONDS, "test -e /run/t-answer");
     assert_eq!(lab.read_file("/run/t-answer").split(' ').nth(1), Some("fd1e::2"), "a connection that was open all the time");
     for address in ["10.30.0.2", "10.30.0.3", "fd1e::2", "fd1e::3"] {
         lab.assert_answers(address, "8000");
@@ -324,7 +324,7 @@ fn live_change_of_a_running_namespace(suite: Suite) {
     change(
         r#"interface.eth0 = { bridge = "br0", addresses = ["10.30.0.3/24", "fd1e::3/64"], gateways = ["10.30.0.9", "fd1e::1"], routes = [{ to = "10.96.0.0/16", via = "10.30.0.9" }] }"#,
         &[
-            "replace route 0.0.0.0/0 via 10.30.0.1 by 0.0.0.0/0 via 10.30.0.9 on link 'eth0'",
+            "replace route IPv4 default via 10.30.0.1 by IPv4 default via 10.30.0.9 on link 'eth0'",
             "replace route 10.96.0.0/16 via 10.30.0.1 by 10.96.0.0/16 via 10.30.0.9 on link 'eth0'",
             "remove route fd60::/16 via fd1e::1 from link 'eth0'",
         ],
@@ -336,9 +336,9 @@ fn live_change_of_a_running_namespace(suite: Suite) {
         r#"interface.eth0 = { bridge = "br0", mtu = 1400, addresses = ["10.30.0.3/24", "fd1e::3/64"] }"#,
         &[
             "set MTU of link 'eth0' and host end 'web-eth0' to 1400",
-            "remove route 0.0.0.0/0 via 10.30.0.9 from link 'eth0'",
+            "remove route IPv4 default via 10.30.0.9 from link 'eth0'",
             "remove route 10.96.0.0/16 via 10.30.0.9 from link 'eth0'",
-            "remove route ::/0 via fd1e::1 from link 'eth0'",
+            "remove route IPv6 default via fd1e::1 from link 'eth0'",
         ],
     );
     let mtu = lab.sh("ip -n web link show eth0; ip link show web-eth0").ok().stdout;
@@ -604,7 +604,7 @@ fn image_is_prepared_offline(suite: Suite) {
     }
     // an image that is laid over a host is what sync on it would have made
     let _ = lab.sh(&format!("cp -a {image}/etc {image}/var /; networkctl reload; systemctl daemon-reload; rm -r {image}")).ok();
-    lab.wait_until("networkd has made the bridge", SECONDS, "networkctl --no-legend list br0 | grep configured");
+    let _ = lab.wait_until("networkd has made the bridge", SECONDS, "networkctl --no-legend list br0 | grep configured");
     lab.start(&["t-web"]);
     lab.assert_answers("10.30.0.2", "8000");
     lab.assert_answers("fd1e::2", "8000");
@@ -651,10 +651,10 @@ fn killed_sync_is_mended_by_the_next(suite: Suite) {
             [[ -z $again ]] || { echo "round $i, $now after $next: there is more to do: $again" >&2; exit 1; }
             left=$(find /etc/systemd /etc/netns /var/lib/netns-networkd /run/netns-networkd -name '*netns-networkd-new*')
             [[ -z $left ]] || { echo "round $i, $now after $next: left behind: $left" >&2; exit 1; }
-            there=$(ls -d /sys/class/net/br1 /etc/netns/sql /etc/systemd/system/t-sql.service.d /var/lib/netns-networkd/netns/sql.toml 2>/dev/null | wc -l || true)
+            things=$(ls -d /sys/class/net/br1 /etc/netns/sql /etc/systemd/system/t-sql.service.d /var/lib/netns-networkd/netns/sql.toml 2>/dev/null | xargs || true); there=$(wc -w <<<"$things")
             addresses=$(ip -n web -4 -o addr show dev eth0 | wc -l)
             [[ $now = two ]] && wanted='4 2' || wanted='0 1'
-            [[ "$there $addresses" = "$wanted" ]] || { echo "round $i, $now after $next: $there $addresses, not $wanted" >&2; exit 1; }
+            [[ "$there $addresses" = "$wanted" ]] || { echo "round $i, $now after $next: $things, $addresses addresses, not $wanted" >&2; cat /var/tmp/out >&2; exit 1; }
             [[ $(systemctl is-active t-web t-sql | xargs) = 'active active' ]] || { echo "round $i: a service stopped" >&2; exit 1; }
             [[ $now = two ]] && next=one || next=two
         done

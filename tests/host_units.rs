@@ -323,7 +323,7 @@ fn networkd_restarts_and_reloads_lose_no_packet(suite: Suite) {
     lab.assert_answers("fd28::2", "8000");
     let before = (lab.property("t-svc", "MainPID"), lab.named_netns("box"), lab.sh("bridge link show").ok().stdout);
     let port = "networkctl --no-legend list box-eth0 | grep -E 'enslaved +configured'";
-    lab.wait_until("networkd has the port", Duration::from_secs(10), port);
+    let _ = lab.wait_until("networkd has the port", Duration::from_secs(10), port);
     for (what, lost, command) in [
         ("reload", 0, "networkctl reload"),
         ("reload of touched files", 2, "touch /etc/systemd/network/*netns-networkd*; networkctl reload"),
@@ -340,7 +340,7 @@ fn networkd_restarts_and_reloads_lose_no_packet(suite: Suite) {
         let received: Vec<u32> =
             output.stdout.lines().filter_map(|line| line.split_once(" packets transmitted, ")?.1.split_once(' ')?.0.parse().ok()).collect();
         assert!(received.len() == 2 && received.iter().all(|received| received + lost >= 75), "{what}: {received:?} of 75\n{output}");
-        lab.wait_until("networkd has the port", Duration::from_secs(10), port);
+        let _ = lab.wait_until("networkd has the port", Duration::from_secs(10), port);
         let now = (lab.property("t-svc", "MainPID"), lab.named_netns("box"), lab.sh("bridge link show").ok().stdout);
         assert_eq!(before, now, "{what}");
         assert_eq!(lab.source_of("10.40.0.2", "8000", "fd28::1"), "fd28::2", "{what}");

@@ -16,7 +16,7 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
-use proptest::test_runner::{Config as Limits, TestRunner};
+use proptest::test_runner::{Config as Limits, RngAlgorithm, TestRng, TestRunner};
 
 use crate::trials;
 
@@ -45,7 +45,7 @@ where
     S::Value: Debug,
 {
     let limits = Limits { cases, failure_persistence: None, ..Limits::default() };
-    let mut runner = TestRunner::new_with_rng(limits, proptest::test_runner::TestRng::deterministic_rng(Default::default()));
+    let mut runner = TestRunner::new_with_rng(limits, TestRng::deterministic_rng(RngAlgorithm::default()));
     let result = runner.run(&input, |value| {
         test(value);
         Ok(())

@@ -69,7 +69,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A throw-away host with the bridge br0, which has 192.0.2.1/24 and 2001:db8:1::1/64.
+/// A throw-away host with the bridge br0, which has an address of each family, `192.0.2.1/24` and `2001:db8:1::1/64`.
 struct Net(Sandbox);
 
 impl Shell for Net {
@@ -151,7 +151,8 @@ impl Net {
         let shown = infos.iter().filter(|a| !text(&a["local"]).starts_with("fe80:")).map(|a| {
             let mut line = format!("{}/{}", text(&a["local"]), a["prefixlen"]);
             for key in ["broadcast", "address", "scope", "label"] {
-                if !a[key].is_null() && !(key == "scope" && a[key] == "0") && !(key == "label" && text(&a[key]) == link) {
+                let usual = a[key].is_null() || (key == "scope" && a[key] == "0") || (key == "label" && text(&a[key]) == link);
+                if !usual {
                     write!(line, " {key} {}", text(&a[key])).unwrap();
                 }
             }
@@ -543,7 +544,7 @@ fn order_of_addresses_is_mended() {
 fn what_others_added_stays() {
     let net = Net::with(MAIL);
     let _ = net.up("mail").ok();
-    let script = r#"
+    let script = r"
         ip -n mail addr add 192.0.2.99/24 dev eth0
         ip -n mail addr add 2001:db8:1::99/64 dev eth0 nodad
         ip -n mail addr add 10.1.1.1/32 dev lo
@@ -553,7 +554,7 @@ fn what_others_added_stays() {
         ip -n mail rule add from 10.98.0.0/16 table 100
         ip -n mail link add tun0 type bridge
         ip link add admin0 type veth peer name admin1 netns mail
-        ip -n mail link add inner0 type veth peer name inner1"#;
+        ip -n mail link add inner0 type veth peer name inner1";
     let _ = net.sh(script).ok();
     let before = (net.picture(), net.ip("mail", "rule"));
     assert_eq!(net.up("mail").ok().stdout, "", "nothing of ours has changed");
@@ -750,7 +751,7 @@ fn dad_wait_is_quick_and_leaves_no_trace() {
     let _ = net.sh("ip netns exec mail ping -c1 -W1 -I 2001:db8:1::10 2001:db8:1::1").ok();
 }
 
-/// A router that advertises 2001:db8:7::/64 and itself, to every node on br0.
+/// A router that advertises `2001:db8:7::/64` and itself, to every node on br0.
 const ADVERTISE: &str = r#"perl -MSocket=:DEFAULT,inet_pton,pack_sockaddr_in6 -e '
     socket(my $s, 10, SOCK_RAW, 58) or die $!;
     my $index = `cat /sys/class/net/br0/ifindex`;
@@ -781,11 +782,11 @@ fn bridge_that_comes_is_waited_for() {
     let net = Net(Sandbox::new());
     net.configure(MAIL);
     let script = format!(
-        r#"netns-networkd up mail & up=$!
+        r"netns-networkd up mail & up=$!
            {UNTIL_IT_WAITS}
            test ! -e /run/netns/mail
            {BRIDGE}; ip link set br0 up
-           wait $up"#
+           wait $up"
     );
     let _ = net.sh(&script).ok();
     assert_eq!(net.addresses("mail", "eth0").len(), 2);
@@ -795,10 +796,10 @@ fn bridge_that_comes_up_is_waited_for() {
     let net = Net(Sandbox::new());
     net.configure(MAIL);
     let script = format!(
-        r#"{BRIDGE}; netns-networkd up mail & up=$!
+        r"{BRIDGE}; netns-networkd up mail & up=$!
            {UNTIL_IT_WAITS}
            ip link set br0 up
-           wait $up"#
+           wait $up"
     );
     let _ = net.sh(&script).ok();
     assert_eq!(net.addresses("mail", "eth0").len(), 2);
@@ -1280,7 +1281,7 @@ fn many_at_once() {
 fn up_and_down_at_once() {
     let net = Net::with(MAIL);
     let before = net.picture();
-    let script = r#"
+    let script = r"
         for round in {1..50}; do
             netns-networkd up mail & a=$!
             netns-networkd down mail & b=$!
@@ -1292,7 +1293,7 @@ fn up_and_down_at_once() {
                 ! ip link show mail-eth0 2>/dev/null
             fi
         done
-        netns-networkd up mail; ip netns exec mail ping -q -c1 -W2 192.0.2.1; netns-networkd down mail"#;
+        netns-networkd up mail; ip netns exec mail ping -q -c1 -W2 192.0.2.1; netns-networkd down mail";
     let _ = net.sh(script).ok();
     net.assert_picture(&before);
     assert_eq!(net.sh("find /run/netns-networkd -type f").ok().stdout, "");
@@ -1307,12 +1308,12 @@ fn ip_netns_and_we_get_along() {
     let _ = net.sh("ip netns add other; ip netns exec mail true; ip netns exec other true").ok();
     assert_eq!(net.sh("ip netns list | awk '{print $1}' | sort").ok().stdout, "mail\nother\n");
     // seen from a mount namespace made before, as a service's would be
-    let script = r#"
+    let script = r"
         unshare -m --propagation slave sh -c 'touch /run/ready; until test -e /run/go; do :; done; ip netns exec late true' & other=$!
         until test -e /run/ready; do :; done
         cp /var/lib/netns-networkd/netns/mail.toml /var/lib/netns-networkd/netns/late.toml
         sed -i 's/mail-eth0/late-eth0/; s/::10/::11/; s/2.10/2.11/' /var/lib/netns-networkd/netns/late.toml
-        netns-networkd up late; touch /run/go; wait $other; netns-networkd down late"#;
+        netns-networkd up late; touch /run/go; wait $other; netns-networkd down late";
     let _ = net.sh(script).ok();
     let _ = net.sh("ip netns del other; ip netns del mail; netns-networkd down mail; netns-networkd up mail; ip netns del mail; netns-networkd down mail").ok();
     assert_eq!(net.sh("ls -A /run/netns").ok().stdout, "");

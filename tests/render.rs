@@ -133,7 +133,7 @@ fn parse_unit(text: &str) -> Parsed {
 }
 
 fn body(text: &str) -> String {
-    text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(|line| format!("{line}\n")).collect()
+    text.split_inclusive('\n').filter(|line| !line.starts_with('#') && *line != "\n").collect()
 }
 
 fn written_again(parsed: &Parsed) -> String {

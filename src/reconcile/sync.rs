@@ -466,7 +466,14 @@ impl Run<'_> {
             plan.pending.iter().filter_map(|p| if let Pending::Unit { name, .. } = p { Some(name) } else { None }).collect();
         let root = &self.options.root;
         self.manifest.files.retain(|path, _| {
-            situation.desired.files.contains_key(path) || fs::exists(&root.at(path)) || pending.iter().any(|name| is_drop_in_of(path, name))
+            let kept = situation.desired.files.contains_key(path)
+                || fs::exists(&root.at(path))
+                || pending.iter().any(|name| is_drop_in_of(path, name));
+            if !kept {
+                // a run that was killed may have made the folder and not the file
+                remove_own_directory(root, path);
+            }
+            kept
         });
         self.manifest.unfinished = false;
         self.manifest.write(root)
@@ -516,12 +523,16 @@ fn is_link_local(net: &ipnet::IpNet) -> bool {
 
 fn remove_file(root: &Root, path: &Path) -> Result<()> {
     fs::remove(&root.at(path))?;
-    // folders that were made for our file alone
+    remove_own_directory(root, path);
+    Ok(())
+}
+
+/// Removes the folder of a file if it was made for files of ours alone and is empty.
+fn remove_own_directory(root: &Root, path: &Path) {
     let own = path.starts_with(SYSTEMD) || path.starts_with(NETNS_ETC);
     if let Some(parent) = path.parent().filter(|_| own) {
         fs::remove_empty_directory(&root.at(parent));
     }
-    Ok(())
 }
 
 /// Changes that a running service would not survive are not made live: they wait for a restart.

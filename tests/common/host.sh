@@ -240,6 +240,13 @@ own_cgroup() { # NAME
     echo "${path%/}/netns-networkd-test-$1"
 }
 
+# Every booted systemd takes about ten inotify instances, and root on all hosts together has 128; without one, path units and
+# mounts fail at boot. Only ever raised.
+raise_limits() {
+    local limit=/proc/sys/fs/inotify/max_user_instances
+    (($(<$limit) >= 4096)) || echo 4096 >$limit || true
+}
+
 boot() { # NAME SUITE
     local name=$1 dir=$STATE/$1 lower cgroup nspawn init='' state='' deadline=$((SECONDS + BOOT_SECONDS))
     [[ $name =~ ^[a-z][a-z0-9-]{0,50}$ ]] || die "not a host name: $name"
@@ -247,6 +254,7 @@ boot() { # NAME SUITE
     lower=$(rootfs "$2")
     remove_stale
     stop "$name"
+    raise_limits
 
     trap 'boot_failed "$name"' EXIT
     mkdir -p "$dir"
@@ -378,12 +386,17 @@ guard() {
 
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
 
-case ${1:-} in
-setup) setup ;;
-rootfs) rootfs "${2:?SUITE}" ;;
-boot) boot "${2:?NAME}" "${3:?SUITE}" ;;
-exec) exec_in "${2:?NAME}" "${@:3}" ;;
-stop) need_root; stop "${2:?NAME}" ;;
-guard) guard ;;
-*) usage >&2; exit 2 ;;
-esac
+main() {
+    case ${1:-} in
+    setup) setup ;;
+    rootfs) rootfs "${2:?SUITE}" ;;
+    boot) boot "${2:?NAME}" "${3:?SUITE}" ;;
+    exec) exec_in "${2:?NAME}" "${@:3}" ;;
+    stop) need_root; stop "${2:?NAME}" ;;
+    guard) guard ;;
+    *) usage >&2; exit 2 ;;
+    esac
+    # bash reads a script as it goes: an edit during a test run must not be read
+    exit
+}
+main "$@"

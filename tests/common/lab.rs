@@ -146,7 +146,7 @@ impl Lab {
     /// Waits until no namespace is there that no unit needs.
     #[track_caller]
     pub fn wait_gone(&self) {
-        self.wait_until(
+        let _ = self.wait_until(
             "unneeded namespaces have gone",
             Duration::from_secs(10),
             "for unit in $(systemctl list-units --plain --no-legend --state=active,activating,deactivating 'netns@*' | cut -d' ' -f1); do

@@ -232,7 +232,11 @@ impl RouteState {
         if table != u32::from(RouteHeader::RT_TABLE_MAIN) {
             return None;
         }
-        let route = Route { to: IpNet::new(to, length).ok()?, via, source, metric, on_link };
+        let mut route = Route { to: IpNet::new(to, length).ok()?, via, source, metric, on_link };
+        // the kernel shows its own default, too
+        if (Route { metric: None, ..route.clone() }).effective_metric() == route.effective_metric() {
+            route.metric = None;
+        }
         Some(Self { index: index?, route, ours })
     }
 }
