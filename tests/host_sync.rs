@@ -628,13 +628,15 @@ fn killed_sync_is_mended_by_the_next(suite: Suite) {
     // killed at a moment of its run, from its start to its end; then the next one, on the same or on the other configuration
     let rounds = lab.sh(
         r#"cd /var/tmp; next=two; killed=0; ended=0
-        start=$(date +%s%N); cp two.toml /etc/netns-networkd/test.toml; netns-networkd sync >/dev/null
-        cp one.toml /etc/netns-networkd/test.toml; netns-networkd sync >/dev/null
-        took=$((($(date +%s%N) - start) / 2000))
+        # how long one takes, to have them killed at all moments of their run
+        for file in two one two one; do
+            start=$(date +%s%N); cp $file.toml /etc/netns-networkd/test.toml; netns-networkd sync >/dev/null
+            took=$((($(date +%s%N) - start) / 1000))
+        done
         for i in $(seq 30); do
             cp $next.toml /etc/netns-networkd/test.toml
             netns-networkd sync >/var/tmp/out 2>&1 & pid=$!
-            delay=$((took * i / 28)); sleep $((delay / 1000000)).$(printf %06d $((delay % 1000000)))
+            delay=$((took * i / 33)); sleep $((delay / 1000000)).$(printf %06d $((delay % 1000000)))
             if kill -9 $pid 2>/dev/null; then killed=$((killed + 1)); else ended=$((ended + 1)); fi
             wait $pid 2>/dev/null || true
             if ((i % 3 == 0)); then
@@ -662,7 +664,7 @@ fn killed_sync_is_mended_by_the_next(suite: Suite) {
     );
     assert!(rounds.code == 0, "{rounds}\n{}", lab.journal(&["t-web", "t-sql", "netns@*", "netns-hold@*"]));
     let killed: u32 = rounds.stdout.split(' ').next().and_then(|n| n.parse().ok()).unwrap();
-    assert!(killed >= 15, "too few were killed in the middle for this test to mean anything: {rounds}");
+    assert!(killed >= 10, "too few were killed in the middle for this test to mean anything: {rounds}");
     assert_eq!(lab.property("t-web", "MainPID"), pid);
     lab.assert_answers("10.30.0.2", "8000");
     lab.systemctl(&["stop", "t-sql"]);

@@ -16,6 +16,7 @@ use crate::{
     diff::{Change, diff},
     model::{File, LinkName, NetnsName, Place, State, Unit, UnitName},
     plan::{Pending, Plan, Request, Step, plan},
+    render,
     sys::{
         bus::{Bus, LoadedUnit},
         fs::{self, Lock, Root, Staged},
@@ -263,21 +264,23 @@ impl Run<'_> {
                 ));
             }
             for uplink in &bridge.uplinks {
-                let Some(link) = situation.observed.links.get(uplink.name()) else { continue };
-                let own: Vec<String> = link
-                    .addresses
-                    .difference(&bridge.addresses.iter().copied().collect())
-                    .filter(|a| !is_link_local(a))
-                    .map(ToString::to_string)
-                    .collect();
-                if !own.is_empty() && link.master.as_ref() != Some(name) {
-                    let list: Vec<String> = own.iter().map(|a| format!("\"{a}\"")).collect();
+                let Some(link) = situation.observed.links.get(uplink.name()).filter(|link| link.master.as_ref() != Some(name)) else {
+                    continue;
+                };
+                let given: BTreeSet<String> = bridge.addresses.iter().map(ToString::to_string).collect();
+                let mut own: BTreeSet<String> = link.addresses.iter().filter(|a| !is_link_local(a)).map(ToString::to_string).collect();
+                // without a carrier it has none now, but its file will give it some
+                own.extend(self.file_of_somebody_else(uplink.name())?);
+                let lost: Vec<&String> = own.difference(&given).collect();
+                if !lost.is_empty() {
+                    let join = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
+                    let all = given.iter().chain(lost.iter().copied().filter(|a| !a.starts_with("DHCP="))).map(|a| format!("\"{a}\""));
                     reasons.push(format!(
                         "{source}: uplink '{}' has addresses of its own ({}); as a port of '{name}' it would lose them, and this host \
                          its network\n  hint: give them to the bridge, with the gateways: in [bridge.{name}], addresses = [{}]",
                         uplink.name(),
-                        own.join(", "),
-                        list.join(", ")
+                        join(&mut lost.iter().map(ToString::to_string)),
+                        join(&mut all.into_iter())
                     ));
                 }
             }
@@ -292,6 +295,15 @@ impl Run<'_> {
             }
         }
         if reasons.is_empty() { Ok(()) } else { Err(Refused(reasons).into()) }
+    }
+
+    /// Reads what the `.network` file that a link has now gives it; nothing if that file is ours.
+    fn file_of_somebody_else(&mut self, link: &LinkName) -> Result<Vec<String>> {
+        let Some(path) = host::network_file(self.bus()?, link) else { return Ok(Vec::new()) };
+        if self.manifest.files.contains_key(&path) {
+            return Ok(Vec::new());
+        }
+        Ok(render::own_addressing(&fs::read_text(&path)?.unwrap_or_default()))
     }
 
     fn warn(&mut self, situation: &Situation) {

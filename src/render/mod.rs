@@ -10,7 +10,7 @@ pub use dns::{nsswitch_conf, resolv_conf};
 pub use network::{bridge_netdev, bridge_network, port_network, uplink_network, vlan_netdev};
 pub use unit::{netns_drop_in, unit_drop_in};
 
-use ini::{EscapePolicy, Ini, Properties, WriteOption};
+use ini::{EscapePolicy, Ini, ParseOption, Properties, WriteOption};
 
 /// A unit or network file: sections in order, some of them repeated, settings in order, some of them repeated.
 #[derive(Default)]
@@ -58,7 +58,34 @@ fn header(source: &str) -> String {
     )
 }
 
+/// What a `.network` file of somebody else gives its link: the values of `Address=`, and of `DHCP=` if that is not `no`.
+///
+/// A file that cannot be read as systemd.syntax(7) gives nothing; networkd ignores such lines too.
+#[must_use]
+pub fn own_addressing(text: &str) -> Vec<String> {
+    let options = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
+    let Ok(file) = Ini::load_from_str_opt(text, options) else { return Vec::new() };
+    let sections = |name| file.section_all(Some(name));
+    let addresses = sections("Network").chain(sections("Address")).flat_map(|section| section.get_all("Address")).map(str::to_owned);
+    let off = ["no", "false", "0", "off", "n", "f", ""];
+    let dhcp = sections("Network").filter_map(|section| section.get_all("DHCP").next_back()).filter(|value| !off.contains(value));
+    addresses.chain(dhcp.map(|value| format!("DHCP={value}"))).filter(|value| !value.is_empty()).collect()
+}
+
 /// `yes` and `no` of systemd.
 fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_addressing_reads_what_networkd_would() {
+        let text = "# a\n[Match]\nName=eno1\n\n[Network]\nDHCP=ipv4\nAddress=192.0.2.2/24\nAddress=2001:db8::2/64\n[Address]\nAddress=192.0.2.3/24\n";
+        assert_eq!(own_addressing(text), ["192.0.2.2/24", "2001:db8::2/64", "192.0.2.3/24", "DHCP=ipv4"]);
+        assert_eq!(own_addressing("[Network]\nDHCP=no\nLinkLocalAddressing=no\n"), Vec::<String>::new());
+        assert_eq!(own_addressing("[Network\nAddress"), Vec::<String>::new());
+    }
 }
