@@ -324,7 +324,7 @@ fn a_netns_has_no_diff_to_itself() {
 }
 
 fn a_diff_applied_gives_the_desired_netns() {
-    law(3000, (netns(true), netns(false)), |(before, after)| {
+    law(800, (netns(true), netns(false)), |(before, after)| {
         let changes = diff_netns(&before, &after);
         let got = apply(&before, &changes);
         assert_same(&got, &after);
@@ -358,7 +358,7 @@ fn preferred(addresses: &[Address]) -> (Option<IpNet>, BTreeMap<IpNet, IpNet>) {
 }
 
 fn the_first_address_is_preferred_after_a_change() {
-    law(3000, (netns(true), netns(false)), |(before, after)| {
+    law(800, (netns(true), netns(false)), |(before, after)| {
         let got = apply(&before, &diff_netns(&before, &after));
         for (name, link) in &after.links {
             let (is, wanted) = (&got.links[name].addresses, &link.addresses);
@@ -368,7 +368,7 @@ fn the_first_address_is_preferred_after_a_change() {
 }
 
 fn what_stays_is_not_touched() {
-    law(3000, (netns(true), netns(false)), |(before, after)| {
+    law(800, (netns(true), netns(false)), |(before, after)| {
         let changes = diff_netns(&before, &after);
         for (at, change) in changes.iter().enumerate() {
             let stays = match change {
@@ -426,7 +426,7 @@ fn no_diff_to_itself() {
 }
 
 fn a_diff_applied_gives_the_desired_state() {
-    law(1000, (state(true), state(false)), |(before, after)| {
+    law(400, (state(true), state(false)), |(before, after)| {
         let mut got = before.clone();
         let mut inside: BTreeMap<NetnsName, Vec<NetnsChange>> = BTreeMap::new();
         for change in diff(&before, &after) {
@@ -546,7 +546,7 @@ fn macs_print_and_parse() {
 }
 
 fn names_are_what_the_kernel_takes() {
-    law(4000, any::<String>(), |text| {
+    law(2000, any::<String>(), |text| {
         let good = |name: &str| {
             (1..=15).contains(&name.len())
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))

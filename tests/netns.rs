@@ -1422,10 +1422,12 @@ fn big_batches() {
     assert!(output.stderr.contains(wanted), "{output}");
     net.assert_picture(&before);
     // so many that their refusals would not fit into the socket's buffer at once
-    let routes =
-        (0..1000).map(|n| format!("{{ to = \"10.{}.{}.0/24\", via = \"203.0.113.1\" }},", 100 + n / 250, n % 250)).collect::<String>();
+    let mut routes = String::new();
+    for n in 0..1000 {
+        write!(routes, "{{ to = \"10.{}.{}.0/24\", via = \"203.0.113.1\" }},", 100 + n / 250, n % 250).unwrap();
+    }
     let host_end = "host-end = { name = \"mail-eth0\", bridge = \"br0\" }";
-    net.write_file(RECORD, &format!("[links.eth0]\nroutes = [{routes}]\n{host_end}\n"));
+    net.write_file(RECORD, &format!("source = \"a.toml:1\"\n[links.eth0]\nroutes = [{routes}]\n{host_end}\n"));
     let output = net.up("mail").fails(1);
     let wanted =
         "failed to add route 10.100.0.0/24 via 203.0.113.1 to link 'eth0': kernel: Nexthop has invalid gateway: Network is unreachable";
