@@ -1,5 +1,7 @@
 //! The pipeline: observe, diff, plan, apply, verify.
 
+mod apply;
+mod checks;
 pub mod host;
 pub mod netns;
 pub mod sync;

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -11,24 +11,21 @@ use anyhow::{Context, Result, anyhow};
 
 use super::{host, netns};
 use crate::{
-    config::{Config, Uplink},
+    config::Config,
     desired::{self, NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
     diff::{Change, diff},
-    model::{File, LinkName, NetnsName, Place, State, Unit, UnitName},
+    model::{File, NetnsName, Place, State, Unit, UnitName},
     plan::{Pending, Plan, Request, Step, plan},
-    render,
     sys::{
         bus::{Bus, LoadedUnit},
-        fs::{self, Lock, Root, Staged},
-        manifest::{self, Manifest},
+        fs::{self, Lock, Root},
+        manifest::Manifest,
         netlink::{GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS, GROUP_LINK, Monitor},
     },
 };
 
 /// How long networkd may take to do what its files say after a reload. Its answer to the reload is no sign that it has.
 const NETWORKD_WAIT: Duration = Duration::from_secs(10);
-/// How long systemd may take to stop a namespace that nobody needs any more.
-const UNNEEDED_WAIT: Duration = Duration::from_secs(5);
 /// How often to look again and do what has become possible: a second look finds what the first one made way for.
 const ROUNDS: usize = 3;
 const LOCK: &str = "/var/lib/netns-networkd/lock";
@@ -91,19 +88,20 @@ pub fn sync(options: &Options, tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
     run.go()
 }
 
-struct Run<'a> {
-    options: &'a Options,
-    config: &'a Config,
+/// One run of `sync`; `checks` and `apply` have the rest of its methods.
+pub(super) struct Run<'a> {
+    pub(super) options: &'a Options,
+    pub(super) config: &'a Config,
     bus: Option<Bus>,
-    manifest: Manifest,
-    tell: &'a mut dyn FnMut(Event),
+    pub(super) manifest: Manifest,
+    pub(super) tell: &'a mut dyn FnMut(Event),
 }
 
 /// Both sides of the diff, and what else was seen.
-struct Situation {
-    observed: State,
-    desired: State,
-    loaded: HashMap<UnitName, LoadedUnit>,
+pub(super) struct Situation {
+    pub(super) observed: State,
+    pub(super) desired: State,
+    pub(super) loaded: HashMap<UnitName, LoadedUnit>,
     retired: Vec<NetnsName>,
     held: BTreeSet<NetnsName>,
 }
@@ -151,7 +149,7 @@ impl Run<'_> {
         Ok(outcome)
     }
 
-    fn bus(&mut self) -> Result<&Bus> {
+    pub(super) fn bus(&mut self) -> Result<&Bus> {
         let bus = match self.bus.take() {
             Some(bus) => bus,
             None => Bus::connect()?,
@@ -248,302 +246,6 @@ impl Run<'_> {
             Change::Netns { name, .. } => names.contains(name),
         });
         Ok(())
-    }
-
-    /// Finds what would do harm on this host, before anything is changed.
-    fn refuse(&mut self, situation: &Situation) -> Result<()> {
-        let mut reasons = Vec::new();
-        for (name, bridge) in &self.config.bridges {
-            let source = &bridge.source;
-            let ours = self.manifest.files.contains_key(&networkd_path("bridge", name, "netdev"));
-            if let Some(link) = situation.observed.links.get(name).filter(|_| !ours) {
-                let what = if link.is_bridge { "bridge" } else { "link" };
-                reasons.push(format!(
-                    "{source}: {what} '{name}' exists already and was not made by netns-networkd\n  hint: to use the bridge as it is, remove \
-                     [bridge.{name}]; to have it made from here, remove it where it is configured now, then delete it (`ip link delete {name}`)"
-                ));
-            }
-            for uplink in &bridge.uplinks {
-                let Some(link) = situation.observed.links.get(uplink.name()).filter(|link| link.master.as_ref() != Some(name)) else {
-                    continue;
-                };
-                let given: BTreeSet<String> = bridge.addresses.iter().map(ToString::to_string).collect();
-                let mut own: BTreeSet<String> = link.addresses.iter().filter(|a| !is_link_local(a)).map(ToString::to_string).collect();
-                // without a carrier it has none now, but its file will give it some
-                own.extend(self.file_of_somebody_else(uplink.name())?);
-                let lost: Vec<&String> = own.difference(&given).collect();
-                if !lost.is_empty() {
-                    let join = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
-                    let all = given.iter().chain(lost.iter().copied().filter(|a| !a.starts_with("DHCP="))).map(|a| format!("\"{a}\""));
-                    reasons.push(format!(
-                        "{source}: uplink '{}' has addresses of its own ({}); as a port of '{name}' it would lose them, and this host \
-                         its network\n  hint: give them to the bridge, with the gateways: in [bridge.{name}], addresses = [{}]",
-                        uplink.name(),
-                        join(&mut lost.iter().map(ToString::to_string)),
-                        join(&mut all.into_iter())
-                    ));
-                }
-            }
-        }
-        for (name, unit) in &situation.loaded {
-            let joined: Vec<_> = unit.joins_namespace_of.iter().filter(|other| *other != name.as_str()).cloned().collect();
-            if !joined.is_empty() && situation.desired.units.contains_key(name) {
-                reasons.push(format!(
-                    "{name} has JoinsNamespaceOf={}, which wins over the namespace it is to run in\n  hint: `systemctl cat {name}` shows where",
-                    joined.join(" ")
-                ));
-            }
-        }
-        if reasons.is_empty() { Ok(()) } else { Err(Refused(reasons).into()) }
-    }
-
-    /// Reads what the `.network` file that a link has now gives it; nothing if that file is ours.
-    fn file_of_somebody_else(&mut self, link: &LinkName) -> Result<Vec<String>> {
-        let Some(path) = host::network_file(self.bus()?, link) else { return Ok(Vec::new()) };
-        if self.manifest.files.contains_key(&path) {
-            return Ok(Vec::new());
-        }
-        Ok(render::own_addressing(&fs::read_text(&path)?.unwrap_or_default()))
-    }
-
-    fn warn(&mut self, situation: &Situation) {
-        let mut warnings = Vec::new();
-        for (name, unit) in &situation.loaded {
-            let listed = |unit: &UnitName| self.config.namespaces.iter().find(|(_, n)| n.services.contains(unit));
-            let wanted = listed(name).or_else(|| listed(&name.template()?));
-            let Some((netns, _)) = wanted else { continue };
-            if unit.load_state != "loaded" {
-                warnings.push(format!("{name} of netns '{netns}' is {}: its drop-in waits for it", unit.load_state));
-            }
-            for socket in &unit.triggered_by {
-                let listed = self.config.namespaces.values().any(|n| n.services.iter().any(|s| s.as_str() == socket));
-                if socket.ends_with(".socket") && !listed {
-                    warnings.push(format!(
-                        "{socket} starts {name} and listens on the host, outside netns '{netns}': list it under `services` too if it should listen inside"
-                    ));
-                }
-            }
-        }
-        let known: BTreeSet<_> = self.config.bridges.keys().cloned().collect();
-        let needed: BTreeSet<LinkName> = self.config.namespaces.values().flat_map(|n| desired::bridges(&n.netns)).collect();
-        let foreign: Vec<LinkName> = needed.difference(&known).cloned().collect();
-        let found = if self.options.root.is_host() { host::links(foreign.clone()).ok() } else { None };
-        for bridge in foreign {
-            if found.as_ref().is_some_and(|found| !found.contains_key(&bridge)) {
-                warnings.push(format!(
-                    "bridge '{bridge}' does not exist and no [bridge.{bridge}] makes it: the namespaces on it cannot start until somebody else does"
-                ));
-            }
-        }
-        warnings.sort();
-        warnings.into_iter().for_each(|text| (self.tell)(Event::Warning(text)));
-    }
-
-    /// Executes a plan. Until the first file is renamed into place, a failure leaves everything as it was.
-    fn apply(&mut self, plan: &Plan, situation: &Situation) -> Result<()> {
-        let root = self.options.root.clone();
-        let live = root.is_host();
-        let needs_bus =
-            |step: &Step| !matches!(step, Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::Converge(_) | Step::RemoveBridge(_));
-        if live && plan.steps.iter().any(needs_bus) {
-            let networkd = plan.steps.contains(&Step::ReloadNetworkd);
-            let bus = self.bus().context("hint: nothing was changed")?;
-            if networkd && !bus.networkd_runs()? {
-                return Err(anyhow!("systemd-networkd does not run, and this change needs it; nothing was changed"))
-                    .context("hint: `systemctl enable --now systemd-networkd`, then run sync again");
-            }
-        }
-
-        let before = self.manifest.clone();
-        let mut staged = Staged::default();
-        let prepare = |run: &mut Self, staged: &mut Staged| -> Result<()> {
-            if before.unfinished {
-                // a run was cut off
-                run.manifest.files.keys().try_for_each(|path| fs::remove_leftover(&root.at(path)))?;
-            }
-            for step in &plan.steps {
-                if let Step::WriteFile { path, content } = step {
-                    run.manifest.files.entry(path.clone()).or_default().insert(manifest::hash(content));
-                }
-            }
-            run.manifest.unfinished = true;
-            run.manifest.write(&root)?;
-            for step in &plan.steps {
-                if let Step::WriteFile { path, content } = step {
-                    staged.add(&root.at(path), content)?;
-                }
-            }
-            Ok(())
-        };
-        if let Err(error) = prepare(self, &mut staged) {
-            drop(staged);
-            // what cannot be written now was not written above either; an unfinished manifest does no harm
-            let _ = before.write(&root);
-            self.manifest = before;
-            return Err(error).context("hint: nothing was changed");
-        }
-
-        let describe: BTreeMap<&PathBuf, &Change> = plan
-            .changes
-            .iter()
-            .filter_map(|c| if let Change::WriteFile { path, .. } | Change::RemoveFile { path, .. } = c { Some((path, c)) } else { None })
-            .collect();
-        for step in &plan.steps {
-            match step {
-                Step::WriteFile { path, .. } => staged.commit(&root.at(path))?,
-                Step::RemoveFile { path } => remove_file(&root, path)?,
-                _ if !live => continue,
-                Step::Converge(name) => {
-                    self.converge(name, situation)?;
-                    continue;
-                }
-                _ => self.command(step, &mut staged)?,
-            }
-            let line = match step {
-                Step::WriteFile { path, .. } | Step::RemoveFile { path } => describe.get(path).map(ToString::to_string),
-                Step::Hold(_) | Step::Release(_) => None,
-                other => Some(other.to_string()),
-            };
-            line.into_iter().for_each(|line| (self.tell)(Event::Done(line)));
-        }
-        staged.finish()?;
-        self.finish_manifest(plan, situation)
-    }
-
-    /// Does a step that goes to one of the daemons.
-    fn command(&mut self, step: &Step, staged: &mut Staged) -> Result<()> {
-        let marker = |name: &NetnsName| Path::new(host::HELD).join(name.as_str());
-        match step {
-            Step::ReloadNetworkd => {
-                staged.finish()?;
-                self.bus()?.reload_networkd()
-            }
-            Step::ReloadSystemd => {
-                staged.finish()?;
-                self.bus()?.reload_systemd()
-            }
-            Step::Hold(name) => {
-                fs::write_volatile(&marker(name), "")?;
-                self.bus()?.start(&format!("netns-hold@{name}.service"))
-            }
-            Step::Release(name) => {
-                self.bus()?.stop(&format!("netns-hold@{name}.service"))?;
-                fs::remove(&marker(name))?;
-                if !self.config.namespaces.contains_key(name) {
-                    // systemd stops what nobody needs only after it has answered; then the rest of it can be removed
-                    netns::wait_until_down(name, UNNEEDED_WAIT)?;
-                }
-                Ok(())
-            }
-            Step::Restart(unit) => self.bus()?.restart(unit.as_str()),
-            Step::RemoveBridge(name) => {
-                let ours = |port: &LinkName| self.manifest.files.contains_key(&networkd_path("uplink", port, "network"));
-                let others = netns::remove_bridge(name, ours)?;
-                if !others.is_empty() {
-                    let text =
-                        format!("bridge '{name}' is no longer in the configuration, but stays: it has ports ({})", others.join(", "));
-                    (self.tell)(Event::Warning(text));
-                }
-                Ok(())
-            }
-            Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::Converge(_) => Ok(()),
-        }
-    }
-
-    fn converge(&mut self, name: &NetnsName, situation: &Situation) -> Result<()> {
-        let Some(wanted) = situation.desired.netns.get(name) else { return Ok(()) };
-        for change in netns::converge(name, wanted.clone(), netns::Reach::Live)? {
-            (self.tell)(Event::Done(Change::Netns { name: name.clone(), change }.to_string()));
-        }
-        Ok(())
-    }
-
-    fn finish_manifest(&mut self, plan: &Plan, situation: &Situation) -> Result<()> {
-        for step in &plan.steps {
-            match step {
-                Step::WriteFile { path, content } => {
-                    self.manifest.files.insert(path.clone(), BTreeSet::from([manifest::hash(content)]));
-                }
-                Step::RemoveFile { path } => {
-                    // a drop-in whose unit still runs in its old place stays listed, so that the next run knows of it
-                    let waits = plan.pending.iter().any(|p| matches!(p, Pending::Unit { name, .. } if is_drop_in_of(path, name)));
-                    if !waits {
-                        self.manifest.files.remove(path);
-                    }
-                }
-                _ => {}
-            }
-        }
-        let pending: Vec<_> =
-            plan.pending.iter().filter_map(|p| if let Pending::Unit { name, .. } = p { Some(name) } else { None }).collect();
-        let root = &self.options.root;
-        self.manifest.files.retain(|path, _| {
-            let kept = situation.desired.files.contains_key(path)
-                || fs::exists(&root.at(path))
-                || pending.iter().any(|name| is_drop_in_of(path, name));
-            if !kept {
-                // a run that was killed may have made the folder and not the file
-                remove_own_directory(root, path);
-            }
-            kept
-        });
-        self.manifest.unfinished = false;
-        self.manifest.write(root)
-    }
-
-    /// Says what is missing for a VLAN link whose parent somebody else configures: networkd makes it for the parent's own file.
-    fn how_to_stack(&mut self, name: &LinkName) -> String {
-        let uplinks = self.config.bridges.values().flat_map(|bridge| &bridge.uplinks);
-        let parent = uplinks.filter(|uplink| uplink.name() == name).find_map(|uplink| match uplink {
-            Uplink::Vlan { parent, .. } => Some(parent.clone()),
-            Uplink::Link(_) => None,
-        });
-        let Some(parent) = parent else { return String::new() };
-        let file = self.bus().ok().and_then(|bus| host::network_file(bus, &parent));
-        let file = file.map_or_else(|| format!("a .network file for '{parent}'"), |file| file.display().to_string());
-        format!("\n  hint: put `VLAN={name}` into [Network] of {file}, then `networkctl reload`")
-    }
-
-    /// Says what was applied and does not show, with networkd's own view where it is networkd's to do.
-    fn unverified(&mut self, change: &Change, situation: &Situation) -> String {
-        let text = format!("not verified: {change}");
-        match change {
-            Change::HostLink { name, before, after: Some(after) } => {
-                if before.is_none() && !after.is_bridge {
-                    return format!("{text}: there is no link '{name}' on this host{}", self.how_to_stack(name));
-                }
-                let kind = if after.is_bridge { "bridge" } else { "uplink" };
-                let file = networkd_path(kind, name, "network");
-                let why = self.bus().ok().and_then(|bus| host::explain_link(bus, name, &file));
-                why.map_or(text.clone(), |why| format!("{text}: {why}"))
-            }
-            Change::Unit { name, .. } => {
-                let path = situation.loaded.get(name).map(|unit| unit.network_namespace_path.as_str()).unwrap_or_default();
-                format!("{text}: its effective NetworkNamespacePath= is '{path}'; `systemctl cat {name}` shows which file comes last")
-            }
-            _ => text,
-        }
-    }
-}
-
-fn is_link_local(net: &ipnet::IpNet) -> bool {
-    match net {
-        ipnet::IpNet::V4(net) => net.addr().is_link_local(),
-        ipnet::IpNet::V6(net) => net.addr().is_unicast_link_local(),
-    }
-}
-
-fn remove_file(root: &Root, path: &Path) -> Result<()> {
-    fs::remove(&root.at(path))?;
-    remove_own_directory(root, path);
-    Ok(())
-}
-
-/// Removes the folder of a file if it was made for files of ours alone and is empty.
-fn remove_own_directory(root: &Root, path: &Path) {
-    let own = path.starts_with(SYSTEMD) || path.starts_with(NETNS_ETC);
-    if let Some(parent) = path.parent().filter(|_| own) {
-        fs::remove_empty_directory(&root.at(parent));
     }
 }
 

@@ -8,5 +8,6 @@ pub mod inside;
 pub mod manifest;
 pub mod netlink;
 pub mod netns;
+pub mod ready;
 pub mod sysctl;
 pub mod terminal;

@@ -1,0 +1,195 @@
+//! The steps of a plan, done.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow};
+
+use super::{
+    host, netns,
+    sync::{Event, Run, Situation},
+};
+use crate::{
+    desired::{NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
+    diff::Change,
+    model::{LinkName, NetnsName},
+    plan::{Pending, Plan, Step},
+    sys::{
+        fs::{self, Root, Staged},
+        manifest,
+    },
+};
+
+/// How long systemd may take to stop a namespace that nobody needs any more.
+const UNNEEDED_WAIT: Duration = Duration::from_secs(5);
+
+impl Run<'_> {
+    /// Executes a plan. Until the first file is renamed into place, a failure leaves everything as it was.
+    pub(super) fn apply(&mut self, plan: &Plan, situation: &Situation) -> Result<()> {
+        let root = self.options.root.clone();
+        let live = root.is_host();
+        let needs_bus =
+            |step: &Step| !matches!(step, Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::Converge(_) | Step::RemoveBridge(_));
+        if live && plan.steps.iter().any(needs_bus) {
+            let networkd = plan.steps.contains(&Step::ReloadNetworkd);
+            let bus = self.bus().context("hint: nothing was changed")?;
+            if networkd && !bus.networkd_runs()? {
+                return Err(anyhow!("systemd-networkd does not run, and this change needs it; nothing was changed"))
+                    .context("hint: `systemctl enable --now systemd-networkd`, then run sync again");
+            }
+        }
+
+        let before = self.manifest.clone();
+        let mut staged = Staged::default();
+        let prepare = |run: &mut Self, staged: &mut Staged| -> Result<()> {
+            if before.unfinished {
+                // a run was cut off
+                run.manifest.files.keys().try_for_each(|path| fs::remove_leftover(&root.at(path)))?;
+            }
+            for step in &plan.steps {
+                if let Step::WriteFile { path, content } = step {
+                    run.manifest.files.entry(path.clone()).or_default().insert(manifest::hash(content));
+                }
+            }
+            run.manifest.unfinished = true;
+            run.manifest.write(&root)?;
+            for step in &plan.steps {
+                if let Step::WriteFile { path, content } = step {
+                    staged.add(&root.at(path), content)?;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = prepare(self, &mut staged) {
+            drop(staged);
+            // what cannot be written now was not written above either; an unfinished manifest does no harm
+            let _ = before.write(&root);
+            self.manifest = before;
+            return Err(error).context("hint: nothing was changed");
+        }
+
+        let describe: BTreeMap<&PathBuf, &Change> = plan
+            .changes
+            .iter()
+            .filter_map(|c| if let Change::WriteFile { path, .. } | Change::RemoveFile { path, .. } = c { Some((path, c)) } else { None })
+            .collect();
+        for step in &plan.steps {
+            match step {
+                Step::WriteFile { path, .. } => staged.commit(&root.at(path))?,
+                Step::RemoveFile { path } => remove_file(&root, path)?,
+                _ if !live => continue,
+                Step::Converge(name) => {
+                    self.converge(name, situation)?;
+                    continue;
+                }
+                _ => self.command(step, &mut staged)?,
+            }
+            let line = match step {
+                Step::WriteFile { path, .. } | Step::RemoveFile { path } => describe.get(path).map(ToString::to_string),
+                Step::Hold(_) | Step::Release(_) => None,
+                other => Some(other.to_string()),
+            };
+            line.into_iter().for_each(|line| (self.tell)(Event::Done(line)));
+        }
+        staged.finish()?;
+        self.finish_manifest(plan, situation)
+    }
+
+    /// Does a step that goes to one of the daemons.
+    pub(super) fn command(&mut self, step: &Step, staged: &mut Staged) -> Result<()> {
+        let marker = |name: &NetnsName| Path::new(host::HELD).join(name.as_str());
+        match step {
+            Step::ReloadNetworkd => {
+                staged.finish()?;
+                self.bus()?.reload_networkd()
+            }
+            Step::ReloadSystemd => {
+                staged.finish()?;
+                self.bus()?.reload_systemd()
+            }
+            Step::Hold(name) => {
+                fs::write_volatile(&marker(name), "")?;
+                self.bus()?.start(&format!("netns-hold@{name}.service"))
+            }
+            Step::Release(name) => {
+                self.bus()?.stop(&format!("netns-hold@{name}.service"))?;
+                fs::remove(&marker(name))?;
+                if !self.config.namespaces.contains_key(name) {
+                    // systemd stops what nobody needs only after it has answered; then the rest of it can be removed
+                    netns::wait_until_down(name, UNNEEDED_WAIT)?;
+                }
+                Ok(())
+            }
+            Step::Restart(unit) => self.bus()?.restart(unit.as_str()),
+            Step::RemoveBridge(name) => {
+                let ours = |port: &LinkName| self.manifest.files.contains_key(&networkd_path("uplink", port, "network"));
+                let others = netns::remove_bridge(name, ours)?;
+                if !others.is_empty() {
+                    let text =
+                        format!("bridge '{name}' is no longer in the configuration, but stays: it has ports ({})", others.join(", "));
+                    (self.tell)(Event::Warning(text));
+                }
+                Ok(())
+            }
+            Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::Converge(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn converge(&mut self, name: &NetnsName, situation: &Situation) -> Result<()> {
+        let Some(wanted) = situation.desired.netns.get(name) else { return Ok(()) };
+        for change in netns::converge(name, wanted.clone(), netns::Reach::Live)? {
+            (self.tell)(Event::Done(Change::Netns { name: name.clone(), change }.to_string()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish_manifest(&mut self, plan: &Plan, situation: &Situation) -> Result<()> {
+        for step in &plan.steps {
+            match step {
+                Step::WriteFile { path, content } => {
+                    self.manifest.files.insert(path.clone(), BTreeSet::from([manifest::hash(content)]));
+                }
+                Step::RemoveFile { path } => {
+                    // a drop-in whose unit still runs in its old place stays listed, so that the next run knows of it
+                    let waits = plan.pending.iter().any(|p| matches!(p, Pending::Unit { name, .. } if is_drop_in_of(path, name)));
+                    if !waits {
+                        self.manifest.files.remove(path);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let pending: Vec<_> =
+            plan.pending.iter().filter_map(|p| if let Pending::Unit { name, .. } = p { Some(name) } else { None }).collect();
+        let root = &self.options.root;
+        self.manifest.files.retain(|path, _| {
+            let kept = situation.desired.files.contains_key(path)
+                || fs::exists(&root.at(path))
+                || pending.iter().any(|name| is_drop_in_of(path, name));
+            if !kept {
+                // a run that was killed may have made the folder and not the file
+                remove_own_directory(root, path);
+            }
+            kept
+        });
+        self.manifest.unfinished = false;
+        self.manifest.write(root)
+    }
+}
+
+fn remove_file(root: &Root, path: &Path) -> Result<()> {
+    fs::remove(&root.at(path))?;
+    remove_own_directory(root, path);
+    Ok(())
+}
+
+/// Removes the folder of a file if it was made for files of ours alone and is empty.
+fn remove_own_directory(root: &Root, path: &Path) {
+    let own = path.starts_with(SYSTEMD) || path.starts_with(NETNS_ETC);
+    if let Some(parent) = path.parent().filter(|_| own) {
+        fs::remove_empty_directory(&root.at(parent));
+    }
+}

@@ -1,0 +1,150 @@
+//! What `sync` says about a host: reasons not to begin, what a person should look at, and why something does not show.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::{
+    host,
+    sync::{Event, Refused, Run, Situation},
+};
+use crate::{
+    config::Uplink,
+    desired::{self, networkd_path},
+    diff::Change,
+    model::{LinkName, UnitName},
+    render,
+    sys::fs,
+};
+
+impl Run<'_> {
+    /// Finds what would do harm on this host, before anything is changed.
+    pub(super) fn refuse(&mut self, situation: &Situation) -> Result<()> {
+        let mut reasons = Vec::new();
+        for (name, bridge) in &self.config.bridges {
+            let source = &bridge.source;
+            let ours = self.manifest.files.contains_key(&networkd_path("bridge", name, "netdev"));
+            if let Some(link) = situation.observed.links.get(name).filter(|_| !ours) {
+                let what = if link.is_bridge { "bridge" } else { "link" };
+                reasons.push(format!(
+                    "{source}: {what} '{name}' exists already and was not made by netns-networkd\n  hint: to use the bridge as it is, remove \
+                     [bridge.{name}]; to have it made from here, remove it where it is configured now, then delete it (`ip link delete {name}`)"
+                ));
+            }
+            for uplink in &bridge.uplinks {
+                let Some(link) = situation.observed.links.get(uplink.name()).filter(|link| link.master.as_ref() != Some(name)) else {
+                    continue;
+                };
+                let given: BTreeSet<String> = bridge.addresses.iter().map(ToString::to_string).collect();
+                let mut own: BTreeSet<String> = link.addresses.iter().filter(|a| !is_link_local(a)).map(ToString::to_string).collect();
+                // without a carrier it has none now, but its file will give it some
+                own.extend(self.file_of_somebody_else(uplink.name())?);
+                let lost: Vec<&String> = own.difference(&given).collect();
+                if !lost.is_empty() {
+                    let join = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
+                    let all = given.iter().chain(lost.iter().copied().filter(|a| !a.starts_with("DHCP="))).map(|a| format!("\"{a}\""));
+                    reasons.push(format!(
+                        "{source}: uplink '{}' has addresses of its own ({}); as a port of '{name}' it would lose them, and this host \
+                         its network\n  hint: give them to the bridge, with the gateways: in [bridge.{name}], addresses = [{}]",
+                        uplink.name(),
+                        join(&mut lost.iter().map(ToString::to_string)),
+                        join(&mut all.into_iter())
+                    ));
+                }
+            }
+        }
+        for (name, unit) in &situation.loaded {
+            let joined: Vec<_> = unit.joins_namespace_of.iter().filter(|other| *other != name.as_str()).cloned().collect();
+            if !joined.is_empty() && situation.desired.units.contains_key(name) {
+                reasons.push(format!(
+                    "{name} has JoinsNamespaceOf={}, which wins over the namespace it is to run in\n  hint: `systemctl cat {name}` shows where",
+                    joined.join(" ")
+                ));
+            }
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(Refused(reasons).into()) }
+    }
+
+    /// Reads what the `.network` file that a link has now gives it; nothing if that file is ours.
+    pub(super) fn file_of_somebody_else(&mut self, link: &LinkName) -> Result<Vec<String>> {
+        let Some(path) = host::network_file(self.bus()?, link) else { return Ok(Vec::new()) };
+        if self.manifest.files.contains_key(&path) {
+            return Ok(Vec::new());
+        }
+        Ok(render::own_addressing(&fs::read_text(&path)?.unwrap_or_default()))
+    }
+
+    pub(super) fn warn(&mut self, situation: &Situation) {
+        let mut warnings = Vec::new();
+        for (name, unit) in &situation.loaded {
+            let listed = |unit: &UnitName| self.config.namespaces.iter().find(|(_, n)| n.services.contains(unit));
+            let wanted = listed(name).or_else(|| listed(&name.template()?));
+            let Some((netns, _)) = wanted else { continue };
+            if unit.load_state != "loaded" {
+                warnings.push(format!("{name} of netns '{netns}' is {}: its drop-in waits for it", unit.load_state));
+            }
+            for socket in &unit.triggered_by {
+                let listed = self.config.namespaces.values().any(|n| n.services.iter().any(|s| s.as_str() == socket));
+                if socket.ends_with(".socket") && !listed {
+                    warnings.push(format!(
+                        "{socket} starts {name} and listens on the host, outside netns '{netns}': list it under `services` too if it should listen inside"
+                    ));
+                }
+            }
+        }
+        let known: BTreeSet<_> = self.config.bridges.keys().cloned().collect();
+        let needed: BTreeSet<LinkName> = self.config.namespaces.values().flat_map(|n| desired::bridges(&n.netns)).collect();
+        let foreign: Vec<LinkName> = needed.difference(&known).cloned().collect();
+        let found = if self.options.root.is_host() { host::links(foreign.clone()).ok() } else { None };
+        for bridge in foreign {
+            if found.as_ref().is_some_and(|found| !found.contains_key(&bridge)) {
+                warnings.push(format!(
+                    "bridge '{bridge}' does not exist and no [bridge.{bridge}] makes it: the namespaces on it cannot start until somebody else does"
+                ));
+            }
+        }
+        warnings.sort();
+        warnings.into_iter().for_each(|text| (self.tell)(Event::Warning(text)));
+    }
+
+    /// Says what is missing for a VLAN link whose parent somebody else configures: networkd makes it for the parent's own file.
+    pub(super) fn how_to_stack(&mut self, name: &LinkName) -> String {
+        let uplinks = self.config.bridges.values().flat_map(|bridge| &bridge.uplinks);
+        let parent = uplinks.filter(|uplink| uplink.name() == name).find_map(|uplink| match uplink {
+            Uplink::Vlan { parent, .. } => Some(parent.clone()),
+            Uplink::Link(_) => None,
+        });
+        let Some(parent) = parent else { return String::new() };
+        let file = self.bus().ok().and_then(|bus| host::network_file(bus, &parent));
+        let file = file.map_or_else(|| format!("a .network file for '{parent}'"), |file| file.display().to_string());
+        format!("\n  hint: put `VLAN={name}` into [Network] of {file}, then `networkctl reload`")
+    }
+
+    /// Says what was applied and does not show, with networkd's own view where it is networkd's to do.
+    pub(super) fn unverified(&mut self, change: &Change, situation: &Situation) -> String {
+        let text = format!("not verified: {change}");
+        match change {
+            Change::HostLink { name, before, after: Some(after) } => {
+                if before.is_none() && !after.is_bridge {
+                    return format!("{text}: there is no link '{name}' on this host{}", self.how_to_stack(name));
+                }
+                let kind = if after.is_bridge { "bridge" } else { "uplink" };
+                let file = networkd_path(kind, name, "network");
+                let why = self.bus().ok().and_then(|bus| host::explain_link(bus, name, &file));
+                why.map_or(text.clone(), |why| format!("{text}: {why}"))
+            }
+            Change::Unit { name, .. } => {
+                let path = situation.loaded.get(name).map(|unit| unit.network_namespace_path.as_str()).unwrap_or_default();
+                format!("{text}: its effective NetworkNamespacePath= is '{path}'; `systemctl cat {name}` shows which file comes last")
+            }
+            _ => text,
+        }
+    }
+}
+
+fn is_link_local(net: &ipnet::IpNet) -> bool {
+    match net {
+        ipnet::IpNet::V4(net) => net.addr().is_link_local(),
+        ipnet::IpNet::V6(net) => net.addr().is_unicast_link_local(),
+    }
+}

@@ -1,0 +1,90 @@
+//! When a namespace is ready: its addresses can be used, and its host ends forward in their bridges.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use ipnet::IpNet;
+
+use super::{
+    inside::Host,
+    netlink::{self, GROUP_IPV6_ADDRESS, GROUP_LINK, Monitor, Numbers, PortState, Socket},
+};
+use crate::model::{Dad, LinkName, Netns};
+
+/// How long `up` waits until addresses are usable and ports forward: with spanning tree a port listens and learns for twice the
+/// forward delay, 30 s, before it forwards.
+pub const READY_WAIT: Duration = Duration::from_secs(40);
+
+/// What must be usable before `up` returns.
+#[derive(Debug, Default)]
+pub struct List {
+    /// IPv6 addresses by link index; IPv4 has no duplicate detection in the kernel.
+    addresses: Vec<(u32, LinkName, IpNet)>,
+    /// Host ends that are bridge ports.
+    ports: Vec<(LinkName, LinkName)>,
+}
+
+/// Lists what a namespace needs before its services can start.
+pub fn list(desired: &Netns, numbers: &Numbers) -> List {
+    let mut list = List::default();
+    for (name, link) in &desired.links {
+        list.ports.extend(link.host_end.bridge.clone().map(|bridge| (link.host_end.name.clone(), bridge)));
+        let waits = matches!(link.dad, Dad::Wait | Dad::Rfc);
+        if let Some(index) = numbers.links.get(name).filter(|_| waits) {
+            let ipv6 = link.addresses.iter().map(|a| a.address).filter(|a| a.addr().is_ipv6());
+            list.addresses.extend(ipv6.map(|address| (*index, name.clone(), address)));
+        }
+    }
+    list
+}
+
+/// Waits until everything on the list is usable.
+pub fn wait(host: &mut Host, inner: &mut Socket, list: &List) -> Result<()> {
+    if list.addresses.is_empty() && list.ports.is_empty() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + READY_WAIT;
+    let mut monitors: Option<(Monitor, Monitor)> = None;
+    loop {
+        let Some(waiting) = not_ready(host, inner, list)? else { return Ok(()) };
+        // subscribe first and look once more, or what happens in between is missed
+        let Some((here, there)) = &monitors else {
+            let there = super::netns::inside(&host.netns, || Monitor::open(&[GROUP_LINK]))?;
+            monitors = Some((Monitor::open(&[GROUP_IPV6_ADDRESS])?, there));
+            continue;
+        };
+        if !Monitor::wait(&[here, there], deadline)? {
+            bail!("{waiting}, after waiting {} s for it", READY_WAIT.as_secs());
+        }
+    }
+}
+
+/// Names the first thing that is not usable yet; none if all are. A duplicate address is an error at once.
+fn not_ready(host: &mut Host, inner: &mut Socket, list: &List) -> Result<Option<String>> {
+    for (port, bridge) in &list.ports {
+        let Some(link) = netlink::link_by_name(&mut host.socket, port.as_str())? else {
+            bail!("host end '{port}' has gone");
+        };
+        match link.port {
+            Some(PortState::Forwarding) => {}
+            Some(PortState::Not) => return Ok(Some(format!("host end '{port}' does not forward frames in bridge '{bridge}'"))),
+            None => return Ok(Some(format!("host end '{port}' is not a port of bridge '{bridge}'"))),
+        }
+    }
+    if list.addresses.is_empty() {
+        return Ok(None);
+    }
+    let states = netlink::addresses(inner)?;
+    for (index, link, address) in &list.addresses {
+        let Some(state) = states.iter().find(|s| s.index == *index && s.address.address == *address) else {
+            bail!("address {address} has gone from link '{link}'");
+        };
+        if state.duplicate {
+            bail!("address {address} of link '{link}' is used by somebody else on its network (duplicate address detection)");
+        }
+        if state.tentative {
+            return Ok(Some(format!("address {address} of link '{link}' is still being checked for duplicates")));
+        }
+    }
+    Ok(None)
+}
