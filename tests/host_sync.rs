@@ -451,9 +451,15 @@ fn running_service_is_released(suite: Suite) {
             let output = lab.sync(&[]).ok();
             let pending = still_runs("t-svc.service", "in netns 'one'", "on the host");
             assert!(output.stdout.ends_with(&pending) && output.stderr.is_empty(), "{output}");
-            assert_eq!((lab.property("t-svc", "MainPID"), lab.netns_of("t-svc")), (pid, netns), "it runs on");
+            let there = (pid, netns);
+            assert_eq!((lab.property("t-svc", "MainPID"), lab.netns_of("t-svc")), there, "it runs on");
             lab.assert_answers("10.31.0.2", "8000");
             assert_pending(&lab, &pending);
+            for name in ["one", "two"] {
+                let _ = lab.sync(&[name]).ok();
+                assert_eq!((lab.property("t-svc", "MainPID"), lab.netns_of("t-svc")), there, "a look at one namespace ends no hold");
+                lab.assert_answers("10.31.0.2", "8000");
+            }
             lab.systemctl(&["restart", "t-svc"]);
         }
         assert_eq!(lab.netns_of("t-svc"), lab.host_netns());

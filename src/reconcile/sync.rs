@@ -118,7 +118,8 @@ impl Run<'_> {
             let request = Request {
                 restart: self.options.restart && round == 0,
                 force: self.options.force,
-                held: situation.held.clone(),
+                // which holds are needed shows only when all units are looked at
+                held: if self.options.names.is_empty() { situation.held.clone() } else { BTreeSet::new() },
                 reload: self.manifest.unfinished && self.options.root.is_host(),
             };
             let mut changes = diff(&situation.observed, &situation.desired);

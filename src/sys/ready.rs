@@ -25,6 +25,7 @@ pub struct List {
 }
 
 /// Lists what a namespace needs before its services can start.
+#[must_use]
 pub fn list(desired: &Netns, numbers: &Numbers) -> List {
     let mut list = List::default();
     for (name, link) in &desired.links {
