@@ -414,9 +414,18 @@ fn uplink_with_addresses_is_refused(suite: Suite) {
     let output = lab.sync(&[]).fails(2);
     let wanted = "error: /etc/netns-networkd/test.toml:10: uplink 'eno1' has addresses of its own (2001:db8:ffff::2/64); as a port of 'br1' it would \
                   lose them, and this host its network\n  hint: give them to the bridge, with the gateways: in [bridge.br1], addresses = \
-                  [\"2001:db8:ffff::2/64\"]\nerror: nothing was changed\n";
+                  [\"198.51.100.2/24\", \"2001:db8:ffff::2/64\"]\nerror: nothing was changed\n";
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", wanted));
     assert_unchanged(&lab, &before, "sync failed");
+
+    // without a carrier networkd takes its addresses away, and would put them back with it
+    let none = "ip link set lan down; test -z \"$(ip -o addr show dev eno1 scope global)\"";
+    let _ = lab.wait_until("the uplink has lost its addresses", Duration::from_secs(10), none).ok();
+    let output = lab.sync(&[]).fails(2);
+    let _ = lab.sh("ip link set lan up").ok();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", wanted));
+    let back = "ip -o addr show dev eno1 | grep 198.51.100.2/24";
+    let _ = lab.wait_until("the uplink has its addresses again", Duration::from_secs(10), back).ok();
     assert_unharmed(&lab);
 }
 
