@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::io::Errno;
 
 use crate::{
     desired,
@@ -20,7 +19,7 @@ use crate::{
     sys::{
         fs::{self, Lock, Root},
         inside::{self, Host, Netspace, Observed},
-        netlink::{self, Batch, KernelLink, Socket},
+        netlink::{self, KernelLink, Socket},
         netns::{self, Found},
     },
 };
@@ -291,22 +290,7 @@ fn remove_host_ends(name: &NetnsName, host: &mut Host, applied: &Netns) -> Resul
             indexes.push(found.index);
         }
     }
-    if indexes.is_empty() {
-        return Ok(());
-    }
-    // a group that nobody else uses at this moment
-    let group = 0x6e6e_0000 | (rustix::process::getpid().as_raw_pid().cast_unsigned() & 0xffff);
-    let mut batch = Batch::default();
-    for message in netlink::remove_group(&indexes, group) {
-        batch.push((), message, 0);
-    }
-    for ((), refusal) in host.socket.request(batch)? {
-        // the kernel was faster
-        if refusal.errno != Errno::NODEV {
-            return Err(refusal).context("failed to remove host ends");
-        }
-    }
-    Ok(())
+    netlink::remove_links(&mut host.socket, &indexes).context("failed to remove host ends")
 }
 
 /// Tells whether a pair's other end is the link of that name in that namespace.
@@ -326,12 +310,6 @@ pub fn remove_bridge(name: &LinkName, ours: impl Fn(&LinkName) -> bool) -> Resul
     if !others.is_empty() {
         return Ok(others);
     }
-    let mut batch = Batch::default();
-    for message in netlink::remove_group(&[bridge.index], 0) {
-        batch.push((), message, 0);
-    }
-    match socket.request(batch)?.into_iter().next() {
-        Some(((), refusal)) if refusal.errno != Errno::NODEV => Err(refusal).with_context(|| format!("failed to remove bridge '{name}'")),
-        _ => Ok(Vec::new()),
-    }
+    netlink::remove_links(&mut socket, &[bridge.index]).with_context(|| format!("failed to remove bridge '{name}'"))?;
+    Ok(Vec::new())
 }

@@ -133,6 +133,7 @@ impl Bus {
                     Err(zbus::Error::MethodError(name, ..))
                         if name.as_str() == "org.freedesktop.network1.AlreadyReloading" && tokio::time::Instant::now() < deadline =>
                     {
+                        // networkd sends no signal when a reload is over, so this is asked again
                         tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_millis(50)).await;
                     }
                     other => return other,
