@@ -14,7 +14,7 @@ pub(super) fn config(tables: Tables, texts: &[Text]) -> Config {
     let mut config = Config::default();
     let Tables { namespaces, interfaces, bridges, incomplete: _ } = tables;
     for table in namespaces {
-        let NamespaceTable { name, at, description, services, dns, dns_search, dns_options } = table;
+        let NamespaceTable { name, at, description, services, dns, has_dns: _, dns_search, dns_options } = table;
         let Ok(name) = NetnsName::parse(&name) else { continue };
         let namespace = config.namespaces.entry(name).or_default();
         namespace.description = description;

@@ -33,6 +33,8 @@ pub(super) struct NamespaceTable {
     pub description: Option<String>,
     pub services: Vec<Placed<UnitName>>,
     pub dns: Vec<Placed<IpAddr>>,
+    /// The list has an entry, if only a faulty one.
+    pub has_dns: bool,
     pub dns_search: Vec<Placed<String>>,
     pub dns_options: Vec<Placed<String>>,
 }
@@ -145,12 +147,15 @@ fn read_namespace(reader: &mut Reader<'_>, name: &str, table: &Table<'_, '_>, te
     let own_line = text.as_str()[table.at.start..].starts_with(['[', '{']);
     if own_line || table.has_besides("interface") {
         let description = table.get("description").and_then(|v| reader.parse(v, |t| value::line("description", t)));
+        let dns = reader.list(table.get("dns"), |r, v| r.parse(v, value::namespace_resolver));
+        let has_dns = table.get("dns").is_some() && !(dns.complete && dns.items.is_empty());
         tables.namespaces.push(NamespaceTable {
             name: name.to_owned(),
             at: table.at,
             description: description.map(|d| d.value),
             services: reader.list(table.get("services"), |r, v| r.name(v, "unit", UnitName::parse)).items,
-            dns: reader.list(table.get("dns"), |r, v| r.parse(v, value::namespace_resolver)).items,
+            dns: dns.items,
+            has_dns,
             dns_search: reader.list(table.get("dns-search"), |r, v| r.parse(v, value::domain)).items,
             dns_options: reader.list(table.get("dns-options"), |r, v| r.parse(v, value::resolver_option)).items,
         });

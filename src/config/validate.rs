@@ -102,7 +102,14 @@ fn tables_once(tables: &mut Tables, drafts: &mut Vec<Draft>) {
 }
 
 fn lists(namespace: &NamespaceTable, drafts: &mut Vec<Draft>) {
-    let NamespaceTable { dns, dns_search, dns_options, .. } = namespace;
+    let NamespaceTable { dns, has_dns, dns_search, dns_options, .. } = namespace;
+    // a resolv.conf without a resolver means one on the loopback link, and inside that is nobody
+    for (key, first) in [("dns-search", dns_search), ("dns-options", dns_options)] {
+        if let Some(first) = first.first().filter(|_| !has_dns) {
+            let help = "name the resolvers, or leave it out: without 'dns' the namespace has the host's resolv.conf as it is";
+            drafts.push(Draft::new(first.at, format!("'{key}' without 'dns' in [namespace.{}]", namespace.name)).help(help));
+        }
+    }
     resolvers(dns, drafts);
     once(dns_search.iter().map(|d| (d.value.to_lowercase(), d.at)), drafts, ONCE, |d| format!("search domain '{d}' is listed twice"));
     let name = |option: &Placed<String>| option.value.split(':').next().unwrap_or_default().to_owned();
