@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         a_route_of_somebody_else_in_the_way,
         a_changed_record_changes_live,
         live_leaves_links_alone,
+        kernel_without_ipv6,
         whole_makes_links_anew,
         duplicate_address_fails,
         duplicate_address_added_live_fails,
@@ -647,6 +648,17 @@ fn live_leaves_links_alone() {
     let _ = net.sh("ip netns exec mail sleep 1000 & until pgrep -x sleep; do :; done").ok();
     let _ = net.down("mail").ok();
     let _ = net.sh("! ip link show mail-eth0; ! ip link show mail0").ok();
+}
+
+/// As with `ipv6.disable=1`: no parameter of IPv6 is there. (The kernel of the test has IPv6; only its parameters are hidden.)
+fn kernel_without_ipv6() {
+    let net = Net::with("[namespace.mail.interface.eth0]\nbridge = \"br0\"\naddresses = [\"192.0.2.10/24\"]\ngateways = [\"192.0.2.1\"]\n");
+    let _ = net.sh("mount -t tmpfs tmpfs /proc/sys/net/ipv6").ok();
+    let _ = net.up("mail").ok();
+    let _ = net.sh("ping -c1 -W1 192.0.2.10").ok();
+    assert_eq!(net.run(&["netns-networkd", "-v", "up", "mail"]).ok().stdout, "", "a second up changes nothing");
+    let _ = net.down("mail").ok();
+    let _ = net.sh("umount /proc/sys/net/ipv6").ok();
 }
 
 fn whole_makes_links_anew() {

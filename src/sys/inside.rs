@@ -86,8 +86,9 @@ pub struct Observed {
 pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Netns) -> Result<Observed> {
     let mut netns = Netns::default();
     let mut loopback_up = false;
-    for key in wanted.sysctl.keys() {
-        netns.sysctl.extend(sysctl::read(key)?.map(|value| (key.clone(), value)));
+    for (key, value) in &wanted.sysctl {
+        let void = || sysctl::is_void(key).then(|| value.clone());
+        netns.sysctl.extend(sysctl::read(key)?.or_else(void).map(|value| (key.clone(), value)));
     }
     let mut names = BTreeMap::new();
     let mut indexes = BTreeMap::new();

@@ -30,7 +30,16 @@ pub fn read(key: &str) -> Result<Option<String>> {
     }
 }
 
+/// Tells whether a parameter is IPv6's on a kernel without IPv6 (`ipv6.disable=1`): then it holds whatever is wanted.
+#[must_use]
+pub fn is_void(key: &str) -> bool {
+    key.starts_with("net.ipv6.") && fs::metadata("/proc/sys/net/ipv6/conf").is_err()
+}
+
 /// Sets a parameter.
 pub fn write(key: &str, value: &str) -> Result<()> {
-    fs::write(path(key), value).with_context(|| format!("failed to set {key} to {value}"))
+    match fs::write(path(key), value) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && is_void(key) => Ok(()),
+        other => other.with_context(|| format!("failed to set {key} to {value}")),
+    }
 }
