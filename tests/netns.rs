@@ -650,15 +650,17 @@ fn live_leaves_links_alone() {
     let _ = net.sh("! ip link show mail-eth0; ! ip link show mail0").ok();
 }
 
-/// As with `ipv6.disable=1`: no parameter of IPv6 is there. (The kernel of the test has IPv6; only its parameters are hidden.)
+/// As with `ipv6.disable=1`: there is no parameter of IPv6. (The kernel of the test has IPv6; its parameters are hidden by plain files
+/// in place of those of IPv4. Over `net` as a whole, because each namespace has an `ipv6` of its own there.)
 fn kernel_without_ipv6() {
     let net = Net::with("[namespace.mail.interface.eth0]\nbridge = \"br0\"\naddresses = [\"192.0.2.10/24\"]\ngateways = [\"192.0.2.1\"]\n");
-    let _ = net.sh("mount -t tmpfs tmpfs /proc/sys/net/ipv6").ok();
+    let _ = net.sh("mount -t tmpfs tmpfs /proc/sys/net; mkdir -p /proc/sys/net/ipv4/conf/default").ok();
     let _ = net.up("mail").ok();
     let _ = net.sh("ping -c1 -W1 192.0.2.10").ok();
     assert_eq!(net.run(&["netns-networkd", "-v", "up", "mail"]).ok().stdout, "", "a second up changes nothing");
     let _ = net.down("mail").ok();
-    let _ = net.sh("umount /proc/sys/net/ipv6").ok();
+    assert_eq!(net.sh("cat /proc/sys/net/ipv4/conf/default/arp_notify; ls /proc/sys/net").ok().stdout, "1ipv4\n");
+    let _ = net.sh("umount /proc/sys/net").ok();
 }
 
 fn whole_makes_links_anew() {
