@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         killed_sync_is_mended_by_the_next,
         two_syncs_at_once,
         sync_while_services_come_and_go,
+        catch_all_of_an_admin_is_named,
     ]
 }
 
@@ -718,4 +719,21 @@ fn sync_while_services_come_and_go(suite: Suite) {
     lab.sync_nothing();
     lab.assert_answers("10.30.0.2", "8000");
     assert_eq!(lab.sh("ip -n web -4 -o addr show dev eth0 | wc -l").ok().stdout, "1\n");
+}
+
+/// An admin's file that comes first by name takes the bridge: applied, but not verified, and the culprit is named.
+fn catch_all_of_an_admin_is_named(suite: Suite) {
+    let lab = Lab::new(suite);
+    let culprit = "/etc/systemd/network/05-all.network";
+    lab.write_file(culprit, "[Match]\nName=br-*\n[Network]\nLinkLocalAddressing=no\n");
+    lab.config("[bridge.br-a]\naddresses = [\"10.61.0.1/24\"]\n");
+    let output = lab.sync(&[]).fails(4);
+    let wanted = format!(
+        "warning: not verified: link 'br-a': add address 10.61.0.1/24: networkd takes {culprit} for link 'br-a', not \
+         /etc/systemd/network/10-netns-networkd-bridge-br-a.network: rename that file so that it sorts later, or narrow its [Match]\n"
+    );
+    assert_eq!(output.stderr, wanted);
+    let _ = lab.sh(&format!("rm {culprit}")).ok();
+    assert_eq!(lab.sync_changes(&[]), "reload systemd-networkd\n");
+    let _ = lab.sh("ip -o addr show dev br-a | grep 10.61.0.1/24").ok();
 }
