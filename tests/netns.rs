@@ -28,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         a_changed_record_changes_live,
         live_leaves_links_alone,
         kernel_without_ipv6,
+        route_by_a_new_ipv6_address,
         whole_makes_links_anew,
         duplicate_address_fails,
         duplicate_address_added_live_fails,
@@ -648,6 +649,22 @@ fn live_leaves_links_alone() {
     let _ = net.sh("ip netns exec mail sleep 1000 & until pgrep -x sleep; do :; done").ok();
     let _ = net.down("mail").ok();
     let _ = net.sh("! ip link show mail-eth0; ! ip link show mail0").ok();
+}
+
+/// A route is refused while its IPv6 source is checked for duplicates, also on a link that has been there; and the check is short.
+fn route_by_a_new_ipv6_address() {
+    let net = Net::with(MAIL);
+    let _ = net.up("mail").ok();
+    let routes = "routes = [{ to = \"2001:db8:7::/48\", via = \"2001:db8:1::1\", source = \"2001:db8:1::77\" }]";
+    let more = MAIL.replace("/64\"]", "/64\", \"2001:db8:1::77/64\"]").replace("bridge = \"br0\"", &format!("bridge = \"br0\"\n{routes}"));
+    assert!(more.contains("::77/64"), "{more}");
+    net.configure(&more);
+    let begin = std::time::Instant::now();
+    let _ = net.run(&["netns-networkd", "up", "--live", "mail"]).ok();
+    let took = begin.elapsed();
+    assert!(took < Duration::from_millis(900), "took {took:?}: the kernel's own timers are 1 s");
+    let wanted = "-6 2001:db8:7::/48 gateway 2001:db8:1::1 dev eth0 prefsrc 2001:db8:1::77 metric 1024 protocol 78";
+    assert!(net.routes("mail").iter().any(|route| route == wanted), "{:?}", net.routes("mail"));
 }
 
 /// As with `ipv6.disable=1`: there is no parameter of IPv6. (The kernel of the test has IPv6; its parameters are hidden by plain files

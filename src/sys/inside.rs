@@ -202,9 +202,10 @@ fn make_changes<'a>(
     loopback_up: bool,
 ) -> Result<()> {
     let is_add = |change: &&NetnsChange| matches!(change, NetnsChange::AddLink { .. });
-    // All new links in one batch, with what has to be out of their way before them. Only then are their indexes known: the
-    // kernel takes an index for the peer only where the host end is given one too, and there others may take it first.
-    let head = changes.iter().take_while(|change| !is_add(change)).count();
+    // All new links in one batch, behind what every link takes over and what is in their way. Only then are their indexes known:
+    // the kernel takes an index for the peer only where the host end is given one too, and there others may take it first.
+    let goes_before = |change: &&NetnsChange| matches!(change, NetnsChange::SetSysctl { .. } | NetnsChange::RemoveLink { .. });
+    let head = changes.iter().take_while(goes_before).count();
     let (head, tail) = changes.split_at(head);
     for change in head {
         queue.make(change, numbers)?;
@@ -215,7 +216,7 @@ fn make_changes<'a>(
     for change in tail.iter().filter(is_add) {
         queue.make(change, numbers)?;
     }
-    if !tail.is_empty() {
+    if tail.iter().any(|change| is_add(&change)) {
         queue.flush()?;
     }
     for change in tail {
