@@ -113,7 +113,6 @@ impl Run<'_> {
             let situation = self.look()?;
             if round == 0 {
                 self.refuse(&situation)?;
-                self.warn(&situation);
             }
             let request = Request {
                 restart: self.options.restart && round == 0,
@@ -134,6 +133,10 @@ impl Run<'_> {
                 break;
             }
             if round == 0 {
+                // where there is nothing to do, there is nothing to say: these were said when it was done
+                if self.options.dry_run || !plan.steps.is_empty() {
+                    self.warn(&situation);
+                }
                 for kept in &plan.kept {
                     (self.tell)(Event::Warning(kept.to_string()));
                 }
