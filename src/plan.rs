@@ -161,7 +161,10 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     plan.steps.extend(converge.into_iter().map(Step::Converge));
     plan.steps.extend(restarts.into_iter().map(Step::Restart));
     let held: BTreeSet<_> = hold.union(&request.held).cloned().collect();
-    plan.steps.extend(held.difference(&needed).cloned().map(Step::Release));
+    // After a run that was cut off, systemd may still have the old settings: which holds are needed shows in the next look.
+    if !request.reload {
+        plan.steps.extend(held.difference(&needed).cloned().map(Step::Release));
+    }
     plan.steps.extend(after);
     plan
 }

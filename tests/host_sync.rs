@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         two_syncs_at_once,
         sync_while_services_come_and_go,
         catch_all_of_an_admin_is_named,
+        release_cut_off_before_the_reload,
     ]
 }
 
@@ -736,4 +737,30 @@ fn catch_all_of_an_admin_is_named(suite: Suite) {
     let _ = lab.sh(&format!("rm {culprit}")).ok();
     assert_eq!(lab.sync_changes(&[]), "reload systemd-networkd\n");
     let _ = lab.sh("ip -o addr show dev br-a | grep 10.61.0.1/24").ok();
+}
+
+/// As a sync leaves it that is killed between the removal of a drop-in and systemd's reload: the next one must not end the hold.
+fn release_cut_off_before_the_reload(suite: Suite) {
+    let lab = Lab::new(suite);
+    lab.services(&[("t-svc.service", "8000"), ("t-idle.service", "8001")]);
+    lab.config(ADOPTED);
+    lab.sync_changes(&[]);
+    lab.start(&["t-svc"]);
+    let there = (lab.property("t-svc", "MainPID"), lab.netns_of("t-svc"));
+    let cut_off = "systemctl start netns-hold@one; mkdir -p /run/netns-networkd/held; touch /run/netns-networkd/held/one
+        rm /etc/systemd/system/t-svc.service.d/50-netns-networkd.conf
+        sed -i '1i unfinished = true' /var/lib/netns-networkd/manifest.toml";
+    let _ = lab.sh(cut_off).ok();
+    lab.config(&ADOPTED.replace("\"t-svc\", ", ""));
+    let pending = still_runs("t-svc.service", "in netns 'one'", "on the host");
+    for _ in 0..2 {
+        let output = lab.sync(&[]).ok();
+        assert!(output.stdout.ends_with(&pending), "{output}");
+        assert_eq!((lab.property("t-svc", "MainPID"), lab.netns_of("t-svc")), there, "it runs on");
+        lab.assert_answers("10.31.0.2", "8000");
+    }
+    lab.systemctl(&["restart", "t-svc"]);
+    let _ = lab.sync(&[]).ok();
+    lab.sync_nothing();
+    lab.wait_gone();
 }

@@ -95,7 +95,7 @@ impl Run<'_> {
             line.into_iter().for_each(|line| (self.tell)(Event::Done(line)));
         }
         staged.finish()?;
-        self.finish_manifest(plan, situation)
+        self.finish_manifest(plan, situation, before.unfinished)
     }
 
     /// Does a step that goes to one of the daemons.
@@ -146,7 +146,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(super) fn finish_manifest(&mut self, plan: &Plan, situation: &Situation) -> Result<()> {
+    pub(super) fn finish_manifest(&mut self, plan: &Plan, situation: &Situation, was_cut_off: bool) -> Result<()> {
         for step in &plan.steps {
             match step {
                 Step::WriteFile { path, content } => {
@@ -165,15 +165,15 @@ impl Run<'_> {
         let pending: Vec<_> =
             plan.pending.iter().filter_map(|p| if let Pending::Unit { name, .. } = p { Some(name) } else { None }).collect();
         let root = &self.options.root;
+        // after a run that was cut off, a unit whose drop-in has gone may still be where it put it: systemd has only now read that
+        let running = |path: &Path| situation.observed.units.iter().any(|(name, unit)| unit.runs_in.is_some() && is_drop_in_of(path, name));
         self.manifest.files.retain(|path, _| {
-            let kept = situation.desired.files.contains_key(path)
-                || fs::exists(&root.at(path))
-                || pending.iter().any(|name| is_drop_in_of(path, name));
-            if !kept {
-                // a run that was killed may have made the folder and not the file
-                remove_own_directory(root, path);
+            if situation.desired.files.contains_key(path) || fs::exists(&root.at(path)) {
+                return true;
             }
-            kept
+            // that run may have made the folder and not the file
+            remove_own_directory(root, path);
+            pending.iter().any(|name| is_drop_in_of(path, name)) || (was_cut_off && running(path))
         });
         self.manifest.unfinished = false;
         self.manifest.write(root)

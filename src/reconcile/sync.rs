@@ -27,7 +27,7 @@ use crate::{
 /// How long networkd may take to do what its files say after a reload. Its answer to the reload is no sign that it has.
 const NETWORKD_WAIT: Duration = Duration::from_secs(10);
 /// How often to look again and do what has become possible: a second look finds what the first one made way for.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 4;
 const LOCK: &str = "/var/lib/netns-networkd/lock";
 
 /// What the user asked for.
