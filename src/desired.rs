@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::{
     config::{Bridge, Config, Namespace, Uplink},
     derive::{self, End},
-    model::{File, HostLink, LinkName, Netns, NetnsName, Place, Provenance, State, Unit, UnitName},
+    model::{File, HostLink, Kind, LinkName, Netns, NetnsName, Place, Provenance, State, Unit, UnitName},
     render,
 };
 
@@ -119,23 +119,23 @@ fn add_bridge(state: &mut State, name: &LinkName, bridge: &Bridge, config: &Conf
 }
 
 fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, config: &Config, facts: &Facts) -> Result<()> {
-    let Namespace { description, services, dns, dns_search, dns_options, netns } = namespace;
+    let Namespace { description, services, dns, dns_search, dns_options, nftables: _, dhcp: _, netns } = namespace;
     let source = &netns.source;
     let mut netns = netns.clone();
     for (key, value) in SYSCTL {
         netns.sysctl.entry(key.to_owned()).or_insert_with(|| value.to_owned());
     }
     for link in netns.links.values_mut().filter(|link| link.mtu.is_none()) {
-        link.mtu = link.host_end.bridge.as_ref().and_then(|bridge| config.bridges.get(bridge)?.mtu);
+        link.mtu = link.kind.bridge().and_then(|bridge| config.bridges.get(bridge)?.mtu);
     }
     let record = toml::to_string(&netns).with_context(|| format!("failed to write down netns '{name}'"))?;
     put(state, record_path(name), record);
 
-    for link in netns.links.values() {
-        if let Some(bridge) = &link.host_end.bridge {
+    for end in netns.links.values().filter_map(|link| link.kind.host_end()) {
+        if let Some(bridge) = &end.bridge {
             let ours = config.bridges.contains_key(bridge);
-            let text = render::port_network(&link.host_end.name, bridge, ours, source);
-            put(state, networkd_path("port", &link.host_end.name, "network"), text);
+            let text = render::port_network(&end.name, bridge, ours, source);
+            put(state, networkd_path("port", &end.name, "network"), text);
         }
     }
     if let Some(description) = description {
@@ -161,10 +161,12 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
 pub fn resolve(name: &NetnsName, netns: &mut Netns, machine_id: &str, mtus: &BTreeMap<LinkName, u32>, applied: &Netns) {
     for (link_name, link) in &mut netns.links {
         link.mac.get_or_insert_with(|| derive::mac(machine_id, name, link_name, End::Inside));
-        link.host_end.mac.get_or_insert_with(|| derive::mac(machine_id, name, link_name, End::Host));
+        if let Kind::Veth(end) = &mut link.kind {
+            end.mac.get_or_insert_with(|| derive::mac(machine_id, name, link_name, End::Host));
+        }
         if link.mtu.is_none() {
-            let before = applied.links.get(link_name).filter(|before| before.host_end.bridge == link.host_end.bridge);
-            let of_bridge = || link.host_end.bridge.as_ref().and_then(|bridge| mtus.get(bridge)).copied();
+            let before = applied.links.get(link_name).filter(|before| before.kind.bridge() == link.kind.bridge());
+            let of_bridge = || link.kind.bridge().and_then(|bridge| mtus.get(bridge)).copied();
             link.mtu = before.and_then(|before| before.mtu).or_else(of_bridge);
         }
     }
@@ -173,5 +175,5 @@ pub fn resolve(name: &NetnsName, netns: &mut Netns, machine_id: &str, mtus: &BTr
 /// Lists the bridges that a namespace needs.
 #[must_use]
 pub fn bridges(netns: &Netns) -> BTreeSet<LinkName> {
-    netns.links.values().filter_map(|link| link.host_end.bridge.clone()).collect()
+    netns.links.values().filter_map(|link| link.kind.bridge().cloned()).collect()
 }

@@ -10,7 +10,10 @@ use std::{
 
 use ipnet::IpNet;
 
-use crate::model::{Address, Dad, File, HostLink, Link, LinkName, Mac, Netns, NetnsName, Route, State, Unit, UnitName};
+use crate::model::{
+    Address, Dad, File, HostEnd, HostLink, Kind, Link, LinkName, Mac, Netns, NetnsName, Port, PortVlans, Route, RouteKey, Rule, Ruleset,
+    State, Unit, UnitName, Wireguard,
+};
 
 /// One difference between what is and what should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,14 +34,20 @@ pub enum NetnsChange {
         key: String,
         value: String,
     },
-    /// A veth pair, its addresses and routes left out (they are changes of their own).
+    /// Replaces the tables of one ruleset by those of another, in one transaction.
+    SetRuleset {
+        before: Option<Ruleset>,
+        after: Option<Ruleset>,
+    },
+    /// A link, its addresses and routes left out (they are changes of their own).
     AddLink {
         name: LinkName,
         link: Box<Link>,
     },
+    /// A physical link goes back to the host.
     RemoveLink {
         name: LinkName,
-        host_end: LinkName,
+        kind: Box<Kind>,
     },
     SetMac {
         name: LinkName,
@@ -50,7 +59,7 @@ pub enum NetnsChange {
     },
     SetMtu {
         name: LinkName,
-        host_end: LinkName,
+        host_end: Option<LinkName>,
         mtu: u32,
     },
     /// Both ends; a new pair's host end is up from the start.
@@ -61,6 +70,28 @@ pub enum NetnsChange {
     SetBridge {
         host_end: LinkName,
         bridge: Option<LinkName>,
+    },
+    /// Settings of a bridge port, only those that change; not its VLANs.
+    SetPort {
+        host_end: LinkName,
+        port: Box<Port>,
+    },
+    SetVlans {
+        host_end: LinkName,
+        before: PortVlans,
+        after: PortVlans,
+    },
+    AddHostAddress {
+        host_end: LinkName,
+        address: IpNet,
+    },
+    RemoveHostAddress {
+        host_end: LinkName,
+        address: IpNet,
+    },
+    SetWireguard {
+        name: LinkName,
+        wireguard: Box<Wireguard>,
     },
     AddAddress {
         link: LinkName,
@@ -73,15 +104,18 @@ pub enum NetnsChange {
         link: LinkName,
         address: Address,
     },
+    /// Without a link, it is a route that refuses packets.
     SetRoute {
-        link: LinkName,
+        link: Option<LinkName>,
         route: Route,
         replaces: Option<Route>,
     },
     RemoveRoute {
-        link: LinkName,
+        link: Option<LinkName>,
         route: Route,
     },
+    AddRule(Rule),
+    RemoveRule(Rule),
 }
 
 /// Lists what must change for `observed` to become `desired`.
@@ -152,29 +186,35 @@ fn holds(before: &HostLink, after: &HostLink) -> bool {
 /// is new comes before what it replaces goes, so that a service is never without an address or a route that stays.
 #[must_use]
 pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
-    let Netns { source: _, sysctl, links } = desired;
+    let Netns { source: _, sysctl, ruleset, loopback_addresses, routes, rules, links } = desired;
     let mut phases = Phases::default();
-    let is_new = |name: &LinkName, link: &Link| observed.links.get(name).is_none_or(|before| before.host_end.name != link.host_end.name);
-    let of_new_link = |key: &str| links.iter().any(|(name, link)| is_new(name, link) && is_parameter_of(key, name));
+    let same = |name: &LinkName, link: &Link| observed.links.get(name).filter(|before| before.kind.is_same_link(&link.kind));
+    let of_new_link = |key: &str| links.iter().any(|(name, link)| same(name, link).is_none() && is_parameter_of(key, name));
     for (key, value) in sysctl {
         if observed.sysctl.get(key) != Some(value) && !of_new_link(key) {
             phases.first.push(NetnsChange::SetSysctl { key: key.clone(), value: value.clone() });
         }
     }
     for (name, link) in &observed.links {
-        let kept = links.get(name).is_some_and(|after| after.host_end.name == link.host_end.name);
-        if !kept {
-            phases.first.push(NetnsChange::RemoveLink { name: name.clone(), host_end: link.host_end.name.clone() });
+        if !links.get(name).is_some_and(|after| link.kind.is_same_link(&after.kind)) {
+            phases.first.push(NetnsChange::RemoveLink { name: name.clone(), kind: Box::new(link.kind.clone()) });
         }
     }
+    if observed.ruleset != *ruleset {
+        // before any link is set up
+        phases.links.push(NetnsChange::SetRuleset { before: observed.ruleset.clone(), after: ruleset.clone() });
+    }
+    let canonical = |addresses: &[Address]| -> Vec<_> { addresses.iter().map(|a| a.canonical(&LinkName::loopback())).collect() };
+    let (now, goal) = (canonical(&observed.loopback_addresses), canonical(loopback_addresses));
+    diff_addresses(&LinkName::loopback(), &now, &goal, Dad::Off, &mut phases);
     for (name, after) in links {
-        match observed.links.get(name).filter(|before| before.host_end.name == after.host_end.name) {
+        match same(name, after) {
             Some(before) => diff_link(name, before, after, (&observed.sysctl, sysctl), &mut phases),
             None => {
                 let bare = Link { addresses: Vec::new(), routes: Vec::new(), ..after.clone() };
                 phases.links.push(NetnsChange::AddLink { name: name.clone(), link: Box::new(bare.clone()) });
                 // what a link is like before anything is said to it
-                let new = Link { up: false, ..bare };
+                let new = Link { up: false, kind: as_made(&after.kind), ..bare };
                 let parameters: BTreeMap<_, _> = link_settings(name, Dad::Wait, false).map(|(key, value)| (key, value.to_owned())).into();
                 for (key, value) in sysctl.iter().filter(|(key, _)| is_parameter_of(key, name)) {
                     if parameters.get(key) != Some(value) {
@@ -185,8 +225,21 @@ pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
             }
         }
     }
+    diff_routes(None, &observed.routes, routes, &mut phases);
+    phases.add.extend(rules.difference(&observed.rules).cloned().map(NetnsChange::AddRule));
+    let rules_gone = observed.rules.difference(rules).cloned().map(NetnsChange::RemoveRule);
+    phases.last.splice(0..0, rules_gone);
     let Phases { first, links, add, last } = phases;
     [first, links, add, last].concat()
+}
+
+/// What a link has of its kind when it has just been made: names, MAC addresses and the bridge come in the one creating message.
+fn as_made(kind: &Kind) -> Kind {
+    match kind {
+        Kind::Veth(end) => Kind::Veth(HostEnd { addresses: BTreeSet::new(), port: Port::default(), ..end.clone() }),
+        Kind::Wireguard(_) => Kind::Wireguard(Wireguard::default()),
+        other => other.clone(),
+    }
 }
 
 /// Tells whether a kernel parameter is one of a link: it is there only as long as the link is.
@@ -214,7 +267,7 @@ fn diff_link(
     phases: &mut Phases,
 ) {
     // announce is something that happens, not something that is
-    let Link { up, mac, mtu, dad, accept_ra, announce: _, addresses, routes, host_end } = after;
+    let Link { up, mac, mtu, dad, accept_ra, announce: _, addresses, routes, kind } = after;
     // before the link is up, or the first router advertisement and the first duplicate detection go by the old values; a kernel
     // without IPv6 has no such parameters
     for (key, value) in link_settings(name, *dad, *accept_ra) {
@@ -226,38 +279,78 @@ fn diff_link(
     if let Some(mac) = mac.filter(|m| before.mac != Some(*m)) {
         phases.links.push(NetnsChange::SetMac { name: name.clone(), mac });
     }
-    if let Some(mac) = host_end.mac.filter(|m| before.host_end.mac != Some(*m)) {
-        phases.links.push(NetnsChange::SetHostMac { host_end: host_end.name.clone(), mac });
-    }
+    let host_end = kind.host_end().map(|end| end.name.clone());
     if let Some(mtu) = mtu.filter(|m| before.mtu != Some(*m)) {
-        phases.links.push(NetnsChange::SetMtu { name: name.clone(), host_end: host_end.name.clone(), mtu });
+        phases.links.push(NetnsChange::SetMtu { name: name.clone(), host_end: host_end.clone(), mtu });
     }
-    if before.host_end.bridge != host_end.bridge {
-        phases.links.push(NetnsChange::SetBridge { host_end: host_end.name.clone(), bridge: host_end.bridge.clone() });
+    match (&before.kind, kind) {
+        (Kind::Veth(before), Kind::Veth(after)) => diff_host_end(before, after, phases),
+        (Kind::Wireguard(before), Kind::Wireguard(after)) if before != after => {
+            phases.links.push(NetnsChange::SetWireguard { name: name.clone(), wireguard: Box::new(after.clone()) });
+        }
+        _ => {}
     }
     if *up && !before.up {
         let is_new = phases.links.iter().any(|c| matches!(c, NetnsChange::AddLink { name: new, .. } if new == name));
-        phases.links.push(NetnsChange::SetUp { name: name.clone(), host_end: (!is_new).then(|| host_end.name.clone()) });
+        phases.links.push(NetnsChange::SetUp { name: name.clone(), host_end: host_end.filter(|_| !is_new) });
     }
 
     let wanted: Vec<Address> = addresses.iter().map(|a| a.canonical(name)).collect();
     let present: Vec<Address> = before.addresses.iter().map(|a| a.canonical(name)).collect();
     diff_addresses(name, &present, &wanted, *dad, phases);
 
-    let key = |r: &Route| (r.to, r.effective_metric());
-    let present: BTreeMap<_, _> = before.routes.iter().map(|r| (key(r), r)).collect();
-    let wanted: BTreeMap<_, _> = routes.iter().map(|r| (key(r), r)).collect();
+    diff_routes(Some(name), &before.routes, routes, phases);
+}
+
+fn diff_host_end(before: &HostEnd, after: &HostEnd, phases: &mut Phases) {
+    let HostEnd { name, mac, bridge, addresses, port } = after;
+    let host_end = || name.clone();
+    if let Some(mac) = mac.filter(|m| before.mac != Some(*m)) {
+        phases.links.push(NetnsChange::SetHostMac { host_end: host_end(), mac });
+    }
+    if before.bridge != *bridge {
+        phases.links.push(NetnsChange::SetBridge { host_end: host_end(), bridge: bridge.clone() });
+    }
+    // a port that joins another bridge begins with that bridge's settings
+    let now = if before.bridge == *bridge { before.port.clone() } else { Port::default() };
+    let changed = Port {
+        isolated: port.isolated.filter(|v| now.isolated != Some(*v)),
+        hairpin: port.hairpin.filter(|v| now.hairpin != Some(*v)),
+        learning: port.learning.filter(|v| now.learning != Some(*v)),
+        neighbor_suppression: port.neighbor_suppression.filter(|v| now.neighbor_suppression != Some(*v)),
+        fast_leave: port.fast_leave.filter(|v| now.fast_leave != Some(*v)),
+        cost: port.cost.filter(|v| now.cost != Some(*v)),
+        priority: port.priority.filter(|v| now.priority != Some(*v)),
+        vlans: None,
+    };
+    if changed != Port::default() {
+        phases.links.push(NetnsChange::SetPort { host_end: host_end(), port: Box::new(changed) });
+    }
+    if let Some(vlans) = port.vlans.as_ref().filter(|vlans| now.vlans.as_ref() != Some(*vlans)) {
+        let before = now.vlans.unwrap_or_default();
+        phases.links.push(NetnsChange::SetVlans { host_end: host_end(), before, after: vlans.clone() });
+    }
+    let add = |address: &IpNet| NetnsChange::AddHostAddress { host_end: host_end(), address: *address };
+    let remove = |address: &IpNet| NetnsChange::RemoveHostAddress { host_end: host_end(), address: *address };
+    phases.links.extend(addresses.difference(&before.addresses).map(add));
+    phases.last.extend(before.addresses.difference(addresses).map(remove));
+}
+
+fn diff_routes(link: Option<&LinkName>, present: &[Route], wanted: &[Route], phases: &mut Phases) {
+    let link = || link.cloned();
+    let by_key = |routes: &[Route]| -> BTreeMap<RouteKey, Route> { routes.iter().map(|route| (route.key(), route.clone())).collect() };
+    let (now, goal) = (by_key(present), by_key(wanted));
     // a route straight out of the link may be the one that reaches the gateway of another
-    let (direct, by_gateway): (Vec<_>, Vec<_>) = routes.iter().partition(|route| route.via.is_none());
+    let (direct, by_gateway): (Vec<_>, Vec<_>) = wanted.iter().partition(|route| route.via.is_none());
     for route in direct.into_iter().chain(by_gateway) {
-        let replaces = present.get(&key(route)).copied();
+        let replaces = now.get(&route.key());
         if replaces.is_none_or(|before| before.canonical() != route.canonical()) {
-            phases.add.push(NetnsChange::SetRoute { link: name.clone(), route: route.clone(), replaces: replaces.cloned() });
+            phases.add.push(NetnsChange::SetRoute { link: link(), route: route.clone(), replaces: replaces.cloned() });
         }
     }
-    for (key, route) in present {
-        if !wanted.contains_key(&key) {
-            phases.last.insert(0, NetnsChange::RemoveRoute { link: name.clone(), route: route.clone() });
+    for (key, route) in now {
+        if !goal.contains_key(&key) {
+            phases.last.insert(0, NetnsChange::RemoveRoute { link: link(), route });
         }
     }
 }
@@ -339,24 +432,41 @@ impl fmt::Display for NetnsChange {
             Self::Add => f.write_str("add network namespace"),
             Self::Remove => f.write_str("remove network namespace"),
             Self::SetSysctl { key, value } => write!(f, "set {key} to {value}"),
-            Self::AddLink { name, link } => {
-                write!(f, "add link '{name}' with host end '{}'", link.host_end.name)?;
-                link.host_end.bridge.as_ref().map_or(Ok(()), |bridge| write!(f, " on bridge '{bridge}'"))
-            }
-            Self::RemoveLink { name, host_end } => write!(f, "remove link '{name}' with host end '{host_end}'"),
+            Self::SetRuleset { before: None, after: Some(_) } => f.write_str("load nftables ruleset"),
+            Self::SetRuleset { after: Some(_), .. } => f.write_str("replace nftables ruleset"),
+            Self::SetRuleset { after: None, .. } => f.write_str("remove nftables ruleset"),
+            Self::AddLink { name, link } => write!(f, "add link '{name}' with {}", link.kind),
+            Self::RemoveLink { name, kind } => match &**kind {
+                Kind::Physical { parent } => write!(f, "give link '{name}' back to the host as '{parent}'"),
+                Kind::Veth(HostEnd { name: host_end, .. }) => write!(f, "remove link '{name}' with host end '{host_end}'"),
+                other => write!(f, "remove link '{name}' with {other}"),
+            },
             Self::SetMac { name, mac } => write!(f, "set MAC address of link '{name}' to {mac}"),
             Self::SetHostMac { host_end, mac } => write!(f, "set MAC address of host end '{host_end}' to {mac}"),
-            Self::SetMtu { name, host_end, mtu } => write!(f, "set MTU of link '{name}' and host end '{host_end}' to {mtu}"),
+            Self::SetMtu { name, host_end: Some(host_end), mtu } => {
+                write!(f, "set MTU of link '{name}' and host end '{host_end}' to {mtu}")
+            }
+            Self::SetMtu { name, host_end: None, mtu } => write!(f, "set MTU of link '{name}' to {mtu}"),
             Self::SetUp { name, host_end: Some(host_end) } => write!(f, "set link '{name}' and host end '{host_end}' up"),
             Self::SetUp { name, host_end: None } => write!(f, "set link '{name}' up"),
             Self::SetBridge { host_end, bridge: Some(bridge) } => write!(f, "put host end '{host_end}' on bridge '{bridge}'"),
             Self::SetBridge { host_end, bridge: None } => write!(f, "take host end '{host_end}' from its bridge"),
+            Self::SetPort { host_end, port } => write!(f, "set port '{host_end}': {port}"),
+            Self::SetVlans { host_end, after, .. } => write!(f, "set VLANs of port '{host_end}': {after}"),
+            Self::AddHostAddress { host_end, address } => write!(f, "add address {address} to host end '{host_end}'"),
+            Self::RemoveHostAddress { host_end, address } => write!(f, "remove address {address} from host end '{host_end}'"),
+            Self::SetWireguard { name, .. } => write!(f, "set keys and peers of WireGuard link '{name}'"),
             Self::AddAddress { link, address, replace: true, .. } => write!(f, "change address {address} of link '{link}'"),
             Self::AddAddress { link, address, .. } => write!(f, "add address {address} to link '{link}'"),
             Self::RemoveAddress { link, address } => write!(f, "remove address {address} from link '{link}'"),
-            Self::SetRoute { link, route, replaces: None } => write!(f, "add route {route} to link '{link}'"),
-            Self::SetRoute { link, route, replaces: Some(old) } => write!(f, "replace route {old} by {route} on link '{link}'"),
-            Self::RemoveRoute { link, route } => write!(f, "remove route {route} from link '{link}'"),
+            Self::SetRoute { link: None, route, replaces: None } => write!(f, "add route {route}"),
+            Self::SetRoute { link: None, route, replaces: Some(old) } => write!(f, "replace route {old} by {route}"),
+            Self::SetRoute { link: Some(link), route, replaces: None } => write!(f, "add route {route} to link '{link}'"),
+            Self::SetRoute { link: Some(link), route, replaces: Some(old) } => write!(f, "replace route {old} by {route} on link '{link}'"),
+            Self::RemoveRoute { link: None, route } => write!(f, "remove route {route}"),
+            Self::RemoveRoute { link: Some(link), route } => write!(f, "remove route {route} from link '{link}'"),
+            Self::AddRule(rule) => write!(f, "add rule {rule}"),
+            Self::RemoveRule(rule) => write!(f, "remove rule {rule}"),
         }
     }
 }

@@ -40,16 +40,18 @@ fn show(config: config::Config) -> String {
     let config::Config { namespaces, bridges } = config;
     let mut text = String::new();
     for (name, namespace) in namespaces {
-        let config::Namespace { description, services, dns, dns_search, dns_options, netns } = namespace;
+        let config::Namespace { description, services, dns, dns_search, dns_options, nftables, dhcp, netns } = namespace;
         writeln!(text, "namespace {name}").unwrap();
         writeln!(text, "description {description:?}").unwrap();
         writeln!(text, "services {:?}", services.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
         writeln!(text, "dns {dns:?}\ndns-search {dns_search:?}\ndns-options {dns_options:?}").unwrap();
+        nftables.into_iter().for_each(|path| writeln!(text, "nftables {path}").unwrap());
+        dhcp.into_iter().for_each(|(link, dhcp)| writeln!(text, "dhcp on {link}: {dhcp:?}").unwrap());
         assert!(netns.links.values().all(|link| link.up), "up is not in the record");
         writeln!(text, "{}", toml::to_string(&netns).unwrap()).unwrap();
     }
     for (name, bridge) in bridges {
-        let config::Bridge { source, uplinks, addresses, routes, dns, mac, mtu, stp } = bridge;
+        let config::Bridge { source, uplinks, addresses, routes, dns, mac, mtu, stp, vlan_filtering, default_pvid } = bridge;
         writeln!(text, "bridge {name}\nsource {source}").unwrap();
         for uplink in uplinks {
             match uplink {
@@ -62,6 +64,8 @@ fn show(config: config::Config) -> String {
             writeln!(text, "route {route}").unwrap();
         }
         writeln!(text, "dns {dns:?}\nmac {mac:?}\nmtu {mtu:?}\nstp {stp:?}").unwrap();
+        vlan_filtering.into_iter().for_each(|on| writeln!(text, "vlan-filtering {on}").unwrap());
+        default_pvid.into_iter().for_each(|id| writeln!(text, "default-pvid {id}").unwrap());
     }
     text
 }

@@ -323,7 +323,7 @@ fn a_running_netns_converges_once() {
     let link = |name: &str| LinkName::parse(name).unwrap();
     let change = |name: &str| Change::Netns {
         name: netns("mail"),
-        change: NetnsChange::SetMtu { name: link(name), host_end: link("mail-eth0"), mtu: 9000 },
+        change: NetnsChange::SetMtu { name: link(name), host_end: Some(link("mail-eth0")), mtu: 9000 },
     };
     let record = "/var/lib/netns-networkd/netns/mail.toml";
     let changes = vec![write(record), write(PORT), write(MAIL_DROP_IN), change("eth0"), change("eth1")];

@@ -10,7 +10,8 @@ use libtest_mimic::Trial;
 use netns_networkd::derive::{self, End};
 use netns_networkd::diff::{Change, NetnsChange, diff, diff_netns, link_settings};
 use netns_networkd::model::{
-    Address, Dad, File, HostEnd, HostLink, Link, LinkName, Mac, Netns, NetnsName, Place, Provenance, Route, Scope, State, Unit, UnitName,
+    Address, Dad, File, HostEnd, HostLink, Kind, Link, LinkName, Mac, Netns, NetnsName, Place, Provenance, Route, Scope, State, Unit,
+    UnitName,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -85,7 +86,7 @@ pub fn route() -> impl Strategy<Value = Route> {
     any::<bool>().prop_flat_map(move |ipv6| {
         let to = (ip_of(ipv6), length(ipv6)).prop_map(|(ip, length)| IpNet::new(ip, length).unwrap().trunc());
         (to, option::of(ip_of(ipv6)), option::of(ip_of(ipv6)), option::of(any::<u32>()), any::<bool>())
-            .prop_map(|(to, via, source, metric, on_link)| Route { to, via, source, metric, on_link })
+            .prop_map(|(to, via, source, metric, on_link)| Route { via, source, metric, on_link, ..Route::new(to) })
     })
 }
 
@@ -135,7 +136,7 @@ fn link_routes() -> impl Strategy<Value = Vec<Route>> {
                     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into()).into()
                 }
             };
-            Route { to, via: via.map(ip), source: source.map(ip), metric, on_link }
+            Route { via: via.map(ip), source: source.map(ip), metric, on_link, ..Route::new(to) }
         });
     vec(route, 0..6).prop_map(|mut routes| {
         let mut seen = BTreeSet::new();
@@ -172,9 +173,17 @@ fn link(observed: bool) -> impl Strategy<Value = Link> {
             announce,
             addresses,
             routes,
-            host_end: HostEnd { name: LinkName::parse("h0").unwrap(), mac: host_mac, bridge },
+            kind: Kind::Veth(HostEnd { mac: host_mac, bridge, ..HostEnd::new(LinkName::parse("h0").unwrap()) }),
         },
     )
+}
+
+fn host_end(link: &Link) -> &HostEnd {
+    link.kind.host_end().expect("a pair")
+}
+
+fn host_end_mut(link: &mut Link) -> &mut HostEnd {
+    if let Kind::Veth(end) = &mut link.kind { end } else { panic!("a pair") }
 }
 
 fn netns(observed: bool) -> impl Strategy<Value = Netns> {
@@ -187,7 +196,7 @@ fn netns(observed: bool) -> impl Strategy<Value = Netns> {
             .zip(host_names)
             .zip(links)
             .map(|((name, host_name), mut link)| {
-                link.host_end.name = LinkName::parse(host_name).unwrap();
+                host_end_mut(&mut link).name = LinkName::parse(host_name).unwrap();
                 (LinkName::parse(name).unwrap(), link)
             })
             .collect();
@@ -197,7 +206,7 @@ fn netns(observed: bool) -> impl Strategy<Value = Netns> {
                 sysctl.extend(link_settings(name, link.dad, link.accept_ra).map(|(key, value)| (key, value.to_owned())));
             }
         }
-        Netns { source: "/etc/netns-networkd/a.toml:1".to_owned(), sysctl, links }
+        Netns { source: "/etc/netns-networkd/a.toml:1".to_owned(), sysctl, links, ..Netns::default() }
     })
 }
 
@@ -209,8 +218,8 @@ impl Kernel {
         self.0.links.get_mut(name).unwrap_or_else(|| panic!("link '{name}' does not exist"))
     }
 
-    fn end(&mut self, name: &LinkName) -> &mut Link {
-        let found = self.0.links.values_mut().find(|link| link.host_end.name == *name);
+    fn end(&mut self, name: &LinkName) -> &mut HostEnd {
+        let found = self.0.links.values_mut().map(host_end_mut).find(|end| end.name == *name);
         found.unwrap_or_else(|| panic!("host end '{name}' does not exist"))
     }
 
@@ -224,26 +233,26 @@ impl Kernel {
                 assert_ne!(self.0.sysctl.insert(key, value.clone()), Some(value), "{change}: it has that value");
             }
             NetnsChange::AddLink { name, link } => {
-                let taken = self.0.links.values().any(|l| l.host_end.name == link.host_end.name);
+                let taken = self.0.links.values().any(|l| host_end(l).name == host_end(&link).name);
                 assert!(!taken, "{change}: the host end exists");
                 assert!(link.addresses.is_empty() && link.routes.is_empty(), "{change}: a new link has none");
                 self.0.sysctl.extend(link_settings(&name, Dad::Wait, false).map(|(key, value)| (key, value.to_owned())));
                 assert!(self.0.links.insert(name, Link { up: false, ..*link }).is_none(), "{change}: it exists");
             }
-            NetnsChange::RemoveLink { name, host_end } => {
-                assert_eq!(self.0.links.remove(&name).expect("it exists").host_end.name, host_end);
+            NetnsChange::RemoveLink { name, kind } => {
+                assert_eq!(self.0.links.remove(&name).expect("it exists").kind, *kind);
             }
             NetnsChange::SetMac { name, mac } => self.link(&name).mac = Some(mac),
-            NetnsChange::SetHostMac { host_end, mac } => self.end(&host_end).host_end.mac = Some(mac),
+            NetnsChange::SetHostMac { host_end, mac } => self.end(&host_end).mac = Some(mac),
             NetnsChange::SetMtu { name, host_end, mtu } => {
-                assert_eq!(self.link(&name).host_end.name, host_end);
+                assert_eq!(Some(&super::laws::host_end(self.link(&name)).name), host_end.as_ref());
                 self.link(&name).mtu = Some(mtu);
             }
             NetnsChange::SetUp { name, host_end } => {
-                assert!(host_end.is_none_or(|end| self.link(&name).host_end.name == end));
+                assert!(host_end.is_none_or(|end| super::laws::host_end(self.link(&name)).name == end));
                 self.link(&name).up = true;
             }
-            NetnsChange::SetBridge { host_end, bridge } => self.end(&host_end).host_end.bridge = bridge,
+            NetnsChange::SetBridge { host_end, bridge } => self.end(&host_end).bridge = bridge,
             NetnsChange::AddAddress { link, address, dad: _, replace: true } => {
                 let addresses = &mut self.link(&link).addresses;
                 let at =
@@ -265,7 +274,7 @@ impl Kernel {
                 addresses.remove(at.unwrap_or_else(|| panic!("{change}: EADDRNOTAVAIL in {addresses:?}")));
             }
             NetnsChange::SetRoute { link, route, replaces } => {
-                let routes = &mut self.link(&link).routes;
+                let routes = &mut self.link(&link.unwrap()).routes;
                 let key = |r: &Route| (r.to, r.effective_metric());
                 let at = routes.iter().position(|r| key(r) == key(&route));
                 let before = at.map(|at| routes.remove(at));
@@ -273,10 +282,11 @@ impl Kernel {
                 routes.push(route);
             }
             NetnsChange::RemoveRoute { link, route } => {
-                let routes = &mut self.link(&link).routes;
+                let routes = &mut self.link(&link.unwrap()).routes;
                 let at = routes.iter().position(|r| r.canonical() == route.canonical());
                 routes.remove(at.unwrap_or_else(|| panic!("{change}: ESRCH in {routes:?}")));
             }
+            other => panic!("{other}: no law for it"),
         }
     }
 }
@@ -299,17 +309,18 @@ fn assert_same(got: &Netns, wanted: &Netns) {
     for (name, link) in &wanted.links {
         let is = &got.links[name];
         // every field is named, so that a new one is not forgotten
-        let Link { up, mac, mtu, dad, accept_ra, announce: _, addresses, routes, host_end } = link;
+        let Link { up, mac, mtu, dad, accept_ra, announce: _, addresses, routes, kind: _ } = link;
         for (key, value) in link_settings(name, *dad, *accept_ra) {
             assert_eq!(got.sysctl.get(&key).map(String::as_str), Some(value), "{key}");
         }
-        let HostEnd { name: host_name, mac: host_mac, bridge } = host_end;
+        let (end, is_end) = (host_end(link), host_end(is));
+        let HostEnd { name: host_name, mac: host_mac, bridge, addresses: _, port: _ } = end;
         assert_eq!(is.up, *up);
         assert_eq!(is.mac, mac.or(is.mac));
         assert_eq!(is.mtu, mtu.or(is.mtu));
-        assert_eq!(is.host_end.name, *host_name);
-        assert_eq!(is.host_end.mac, host_mac.or(is.host_end.mac));
-        assert_eq!(is.host_end.bridge, *bridge);
+        assert_eq!(is_end.name, *host_name);
+        assert_eq!(is_end.mac, host_mac.or(is_end.mac));
+        assert_eq!(is_end.bridge, *bridge);
         let set = |list: &[Address]| list.iter().map(|a| a.canonical(name)).collect::<BTreeSet<_>>();
         assert_eq!(set(&is.addresses), set(addresses));
         assert_eq!(is.addresses.len(), addresses.len());
@@ -372,7 +383,7 @@ fn what_stays_is_not_touched() {
         let changes = diff_netns(&before, &after);
         for (at, change) in changes.iter().enumerate() {
             let stays = match change {
-                NetnsChange::RemoveLink { name, host_end } => after.links.get(name).is_some_and(|l| l.host_end.name == *host_end),
+                NetnsChange::RemoveLink { name, kind } => after.links.get(name).is_some_and(|l| l.kind.is_same_link(kind)),
                 NetnsChange::RemoveAddress { link, address } => {
                     // taken away and put back at once, so that the kernel prefers another one
                     let returns =
@@ -382,7 +393,7 @@ fn what_stays_is_not_touched() {
                 }
                 NetnsChange::RemoveRoute { link, route } => {
                     let key = |r: &Route| (r.to, r.effective_metric());
-                    after.links.get(link).is_some_and(|l| l.routes.iter().any(|r| key(r) == key(route)))
+                    after.links.get(link.as_ref().unwrap()).is_some_and(|l| l.routes.iter().any(|r| key(r) == key(route)))
                 }
                 _ => false,
             };
@@ -478,14 +489,14 @@ fn a_record_comes_back() {
         (link(false), addresses, vec(route(), 0..3), link_name(), option::of(mac())).prop_map(|(mut link, addresses, routes, name, mac)| {
             link.addresses.extend(addresses);
             link.routes.extend(routes);
-            link.host_end.name = name;
-            link.host_end.mac = mac;
+            host_end_mut(&mut link).name = name;
+            host_end_mut(&mut link).mac = mac;
             link
         })
     };
     let sysctl = btree_map(any::<String>(), any::<String>(), 0..4);
     law(512, (any::<String>(), sysctl, btree_map(link_name(), wild(), 0..4)), |(source, sysctl, links)| {
-        let netns = Netns { source, sysctl, links };
+        let netns = Netns { source, sysctl, links, ..Netns::default() };
         let text = toml::to_string(&netns).unwrap();
         assert_eq!(toml::from_str::<Netns>(&text).unwrap(), netns, "{text}");
     });

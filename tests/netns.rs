@@ -969,11 +969,11 @@ fn broken_record() {
     let net = Net::new();
     let before = net.picture();
     for (record, why) in [
-        ("[links.eth0]\nnonsense = 1\nhost-end = { name = \"x\" }\n", "unknown field `nonsense`"),
+        ("[links.eth0]\nnonsense = 1\nkind = { veth = { name = \"x\" } }\n", "unknown field `nonsense`"),
         ("[links.eth0\n", "TOML parse error at line 1"),
-        ("[links.eth0]\n", "missing field `host-end`"),
-        ("[links.eth0]\nmac = \"01:00:00:00:00:00\"\nhost-end = { name = \"x\" }\n", "multicast"),
-        ("[links.\"a/b\"]\nhost-end = { name = \"x\" }\n", "a link name has only"),
+        ("[links.eth0]\n", "missing field `kind`"),
+        ("[links.eth0]\nmac = \"01:00:00:00:00:00\"\nkind = { veth = { name = \"x\" } }\n", "multicast"),
+        ("[links.\"a/b\"]\nkind = { veth = { name = \"x\" } }\n", "a link name has only"),
     ] {
         net.write_file(RECORD, record);
         let output = net.up("mail").fails(1);
@@ -1042,7 +1042,7 @@ fn refusals_carry_the_kernels_words() {
     let record = |routes: &str, addresses: &str| {
         format!(
             "source = \"/etc/netns-networkd/mail.toml:1\"\n[links.eth0]\naddresses = [{{ address = \"192.0.2.10/24\" }}, {addresses}]\n\
-             routes = [{routes}]\nhost-end = {{ name = \"mail-eth0\", bridge = \"br0\" }}\n"
+             routes = [{routes}]\nkind = {{ veth = {{ name = \"mail-eth0\", bridge = \"br0\" }} }}\n"
         )
     };
     for (record, why) in [
@@ -1457,7 +1457,7 @@ fn big_batches() {
     for n in 0..1000 {
         write!(routes, "{{ to = \"10.{}.{}.0/24\", via = \"203.0.113.1\" }},", 100 + n / 250, n % 250).unwrap();
     }
-    let host_end = "host-end = { name = \"mail-eth0\", bridge = \"br0\" }";
+    let host_end = "kind = { veth = { name = \"mail-eth0\", bridge = \"br0\" } }";
     net.write_file(RECORD, &format!("source = \"a.toml:1\"\n[links.eth0]\nroutes = [{routes}]\n{host_end}\n"));
     let output = net.up("mail").fails(1);
     let wanted =

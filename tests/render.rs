@@ -207,6 +207,7 @@ fn parse_route(mut section: Settings) -> Route {
         source: section.one("Route", "PreferredSource").map(|v| v.parse().unwrap()),
         metric: section.one("Route", "Metric").map(|v| v.parse().unwrap()),
         on_link: is_yes(section.one("Route", "GatewayOnLink")).unwrap_or(false),
+        ..Route::new(everywhere)
     };
     section.assert_empty();
     route
@@ -226,6 +227,7 @@ fn bridge() -> impl Strategy<Value = Bridge> {
         mac,
         mtu,
         stp,
+        ..Bridge::default()
     })
 }
 
@@ -270,6 +272,7 @@ fn bridge_files_say_the_bridge() {
             mac: netdev.one("NetDev", "MACAddress").map(|v| v.parse::<Mac>().unwrap()),
             mtu: mtu.map(|v| v.parse().unwrap()),
             stp: is_yes(netdev.one("Bridge", "STP")),
+            ..Bridge::default()
         };
         assert_eq!(said, wanted, "{}", render::bridge_network(&name, &wanted, &vlans));
         assert_eq!(network.all("Network", "VLAN"), vlans.iter().map(ToString::to_string).collect::<Vec<_>>());

@@ -7,7 +7,7 @@ use super::{
     text::{Placed, Text},
     validate::derived_host_name,
 };
-use crate::model::{HostEnd, Link, LinkName, NetnsName, Route};
+use crate::model::{HostEnd, Kind, Link, LinkName, NetnsName, Route};
 
 /// Puts the tables together; there was no fault, so every name in them is good.
 pub(super) fn config(tables: Tables, texts: &[Text]) -> Config {
@@ -46,6 +46,7 @@ pub(super) fn config(tables: Tables, texts: &[Text]) -> Config {
             mac: mac.map(|mac| mac.value),
             mtu: ip.mtu.map(|mtu| mtu.value),
             stp,
+            ..Bridge::default()
         };
         config.bridges.insert(name, bridge);
     }
@@ -63,14 +64,14 @@ fn link(table: InterfaceTable) -> Option<Link> {
         accept_ra: table.accept_ra,
         announce: table.announce,
         routes: routes(ip),
-        host_end: HostEnd {
-            name: match host_name {
-                HostName::Given(name) => name.value.clone(),
-                HostName::Refused | HostName::Derived => derived?,
-            },
+        kind: Kind::Veth(HostEnd {
             mac: host_mac.as_ref().map(|mac| mac.value),
             bridge: bridge.as_ref().map(|bridge| bridge.value.clone()),
-        },
+            ..HostEnd::new(match host_name {
+                HostName::Given(name) => name.value.clone(),
+                HostName::Refused | HostName::Derived => derived?,
+            })
+        }),
         addresses: values(table.ip.addresses.items),
     })
 }

@@ -83,8 +83,20 @@ pub struct Namespace {
     pub dns: Vec<IpAddr>,
     pub dns_search: Vec<String>,
     pub dns_options: Vec<String>,
+    /// Path of an nftables ruleset.
+    pub nftables: Option<String>,
+    /// Interfaces that get addresses by DHCP, too.
+    pub dhcp: BTreeMap<LinkName, Dhcp>,
     /// What is inside; gateways are default routes there, MACs and MTUs only where the configuration gives them.
     pub netns: Netns,
+}
+
+/// The families of DHCP that an interface uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dhcp {
+    Ipv4,
+    Ipv6,
+    Both,
 }
 
 /// `[bridge.NAME]`: a bridge that we tell networkd to make.
@@ -100,6 +112,9 @@ pub struct Bridge {
     pub mac: Option<Mac>,
     pub mtu: Option<u32>,
     pub stp: Option<bool>,
+    pub vlan_filtering: Option<bool>,
+    /// The VLAN of frames without a tag where a port says nothing else; 0 is none.
+    pub default_pvid: Option<u16>,
 }
 
 /// A link that joins a bridge.

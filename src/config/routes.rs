@@ -20,12 +20,12 @@ impl RouteTable {
     pub fn route(&self) -> Route {
         let Self { at: _, to, via, source, metric, on_link } = self;
         Route {
-            to: *to,
             via: via.as_ref().map(|via| via.value),
             source: source.as_ref().map(|source| source.value),
             metric: *metric,
             // without a gateway every route is on the link, and the kernel refuses to hear it twice (EINVAL)
             on_link: *on_link && via.is_some(),
+            ..Route::new(*to)
         }
     }
 }

@@ -104,6 +104,12 @@ name_type! {
 }
 
 impl LinkName {
+    /// The loopback link, which every namespace has and no configuration names.
+    #[must_use]
+    pub fn loopback() -> Self {
+        Self("lo".to_owned())
+    }
+
     /// Checks the name of a link that we create: as [`Self::parse`], and outside the prefixes that systemd's own files match.
     pub fn parse_ours(name: &str) -> Result<Self, NameError> {
         let parsed = Self::parse(name)?;

@@ -1,10 +1,14 @@
 //! A network namespace and the links in it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Dad, LinkName, Mac, Route};
+use super::{Address, Dad, LinkName, Mac, Route, Rule, Wireguard};
 
 /// What is in one network namespace. It is also the record that `sync` stores and `up` reads.
 ///
@@ -18,22 +22,43 @@ pub struct Netns {
     /// Kernel parameters below `/proc/sys`, with dots: `net.ipv6.conf.default.accept_ra = "0"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
+    /// The firewall.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ruleset: Option<Ruleset>,
+    /// Addresses of the loopback link beside its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loopback_addresses: Vec<Address>,
+    /// Routes without a link: those that refuse packets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub rules: BTreeSet<Rule>,
     /// The links by their names inside, loopback left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<LinkName, Link>,
 }
 
-/// A veth pair: the end inside, and the end on the host.
+/// An nftables ruleset: `sync` keeps a copy of the file beside the record, and `up` loads that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Ruleset {
+    /// SHA-256 of the text, in hexadecimal digits.
+    pub sha256: String,
+    /// The tables that it makes: `inet filter`. They are what goes when it is replaced.
+    pub tables: BTreeSet<String>,
+}
+
+/// A link inside: a veth pair, or a link of another kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Link {
-    /// Both ends are up. Always desired, so it is not in the record.
+    /// It is up, and its host end too. Always desired, so it is not in the record.
     #[serde(skip, default = "yes")]
     pub up: bool,
-    /// Ethernet address of the end inside.
+    /// Ethernet address of the link inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
-    /// Of both ends, in bytes; the bridge's when not asked for.
+    /// Of both ends, in bytes; the bridge's or parent's when not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
     #[serde(default)]
@@ -49,11 +74,87 @@ pub struct Link {
     /// Routes out of this link, the gateways among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
-    pub host_end: HostEnd,
+    pub kind: Kind,
 }
 
 fn yes() -> bool {
     true
+}
+
+/// What kind of link it is, with what only that kind has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A pair: one end inside, the other on the host.
+    Veth(HostEnd),
+    /// A link on top of a host's link, with a MAC address of its own.
+    Macvlan { parent: LinkName },
+    /// A link on top of a host's link, with the same MAC address.
+    Ipvlan { parent: LinkName },
+    /// A link of the host, moved in and given back.
+    Physical { parent: LinkName },
+    /// A link that leads nowhere.
+    Dummy,
+    /// A WireGuard tunnel, whose own packets go by the host's network.
+    Wireguard(Wireguard),
+}
+
+impl Kind {
+    /// The word in the configuration; but for `physical` also the kernel's.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Veth(_) => "veth",
+            Self::Macvlan { .. } => "macvlan",
+            Self::Ipvlan { .. } => "ipvlan",
+            Self::Physical { .. } => "physical",
+            Self::Dummy => "dummy",
+            Self::Wireguard(_) => "wireguard",
+        }
+    }
+
+    /// The end on the host, if it is a pair.
+    #[must_use]
+    pub fn host_end(&self) -> Option<&HostEnd> {
+        if let Self::Veth(end) = self { Some(end) } else { None }
+    }
+
+    /// The bridge that the host end is a port of.
+    #[must_use]
+    pub fn bridge(&self) -> Option<&LinkName> {
+        self.host_end()?.bridge.as_ref()
+    }
+
+    /// The link of the host that it stands on, or is.
+    #[must_use]
+    pub fn parent(&self) -> Option<&LinkName> {
+        match self {
+            Self::Macvlan { parent } | Self::Ipvlan { parent } | Self::Physical { parent } => Some(parent),
+            Self::Veth(_) | Self::Dummy | Self::Wireguard(_) => None,
+        }
+    }
+
+    /// Tells whether a link of this kind can become one of the other by changes alone; otherwise it is removed and made anew.
+    #[must_use]
+    pub fn is_same_link(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Veth(a), Self::Veth(b)) => a.name == b.name,
+            (Self::Wireguard(_), Self::Wireguard(_)) => true,
+            (a, b) => a == b,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Veth(HostEnd { name, bridge: Some(bridge), .. }) => write!(f, "host end '{name}' on bridge '{bridge}'"),
+            Self::Veth(HostEnd { name, .. }) => write!(f, "host end '{name}'"),
+            Self::Macvlan { parent } | Self::Ipvlan { parent } => write!(f, "kind {} on '{parent}'", self.as_str()),
+            Self::Physical { parent } => write!(f, "the host's link '{parent}'"),
+            Self::Dummy | Self::Wireguard(_) => write!(f, "kind {}", self.as_str()),
+        }
+    }
 }
 
 /// The end of a veth pair that stays on the host.
@@ -66,4 +167,105 @@ pub struct HostEnd {
     /// The bridge it is a port of; without one the pair is point-to-point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<LinkName>,
+    /// Of a point-to-point pair.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub addresses: BTreeSet<IpNet>,
+    #[serde(default, skip_serializing_if = "Port::is_default")]
+    pub port: Port,
+}
+
+impl HostEnd {
+    /// Gives a host end with everything but its name at its default.
+    #[must_use]
+    pub fn new(name: LinkName) -> Self {
+        Self { name, mac: None, bridge: None, addresses: BTreeSet::new(), port: Port::default() }
+    }
+}
+
+/// Settings of a bridge port; what is none stays as the kernel has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Port {
+    /// Reaches only ports that are not isolated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolated: Option<bool>,
+    /// Sends frames back out of the port that they came in by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hairpin: Option<bool>,
+    /// Learns MAC addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning: Option<bool>,
+    /// Answers ARP and neighbour solicitations for neighbours that the bridge knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbor_suppression: Option<bool>,
+    /// Ends multicast at once when a member leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fast_leave: Option<bool>,
+    /// Path cost of spanning tree, 1 to 65535.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<u32>,
+    /// Priority of spanning tree, 0 to 63.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u16>,
+    /// VLANs of the port; none where nothing is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlans: Option<PortVlans>,
+}
+
+impl Port {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The VLANs of a bridge port, all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PortVlans {
+    /// The VLAN of frames without a tag, in both directions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untagged: Option<u16>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tagged: BTreeSet<u16>,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { isolated, hairpin, learning, neighbor_suppression, fast_leave, cost, priority, vlans } = self;
+        let switch = |name: &str, value: &Option<bool>| value.map(|on| format!("{name} {}", if on { "on" } else { "off" }));
+        let parts = [
+            switch("isolated", isolated),
+            switch("hairpin", hairpin),
+            switch("learning", learning),
+            switch("neighbor-suppression", neighbor_suppression),
+            switch("fast-leave", fast_leave),
+            cost.map(|n| format!("cost {n}")),
+            priority.map(|n| format!("priority {n}")),
+            vlans.as_ref().map(|vlans| format!("VLANs {vlans}")),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl fmt::Display for PortVlans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let untagged = self.untagged.map(|id| format!("{id} untagged"));
+        let tagged = ranges(&self.tagged).map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
+        let parts: Vec<String> = untagged.into_iter().chain(tagged).collect();
+        f.write_str(if parts.is_empty() { "none" } else { "" })?;
+        f.write_str(&parts.join(" "))
+    }
+}
+
+/// Joins numbers that follow each other: first and last of each range.
+pub fn ranges(numbers: &BTreeSet<u16>) -> impl Iterator<Item = (u16, u16)> {
+    let mut numbers = numbers.iter().copied().peekable();
+    std::iter::from_fn(move || {
+        let first = numbers.next()?;
+        let mut last = first;
+        while let Some(next) = numbers.next_if(|next| *next == last + 1) {
+            last = next;
+        }
+        Some((first, last))
+    })
 }

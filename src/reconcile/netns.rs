@@ -223,7 +223,7 @@ fn link_of(change: &NetnsChange) -> Option<&LinkName> {
         | NetnsChange::RemoveLink { name: link, .. }
         | NetnsChange::SetUp { name: link, .. }
         | NetnsChange::AddAddress { link, .. }
-        | NetnsChange::SetRoute { link, .. } => Some(link),
+        | NetnsChange::SetRoute { link: Some(link), .. } => Some(link),
         _ => None,
     }
 }
@@ -284,7 +284,7 @@ fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>, failure
 fn remove_host_ends(name: &NetnsName, host: &mut Host, applied: &Netns) -> Result<()> {
     let mut indexes = Vec::new();
     for (link_name, link) in &applied.links {
-        let end = &link.host_end;
+        let Some(end) = link.kind.host_end() else { continue };
         let Some(found) = netlink::link_by_name(&mut host.socket, end.name.as_str())? else { continue };
         if found.kind.as_deref() == Some("veth") && (found.mac == end.mac || leads_to(name, link_name, &found)) {
             indexes.push(found.index);

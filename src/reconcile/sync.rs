@@ -218,7 +218,8 @@ impl Run<'_> {
     fn keep_files(&self, name: &NetnsName, desired: &mut State) -> Result<()> {
         let mut paths = vec![desired::record_path(name), Path::new(SYSTEMD).join(format!("netns@{name}.service.d/50-netns-networkd.conf"))];
         let applied = netns::read_applied(name)?.unwrap_or_default();
-        paths.extend(applied.links.values().map(|link| networkd_path("port", &link.host_end.name, "network")));
+        let ends = applied.links.values().filter_map(|link| link.kind.host_end());
+        paths.extend(ends.map(|end| networkd_path("port", &end.name, "network")));
         for bridge in desired::bridges(&applied) {
             paths.extend(["netdev", "network"].map(|suffix| networkd_path("bridge", &bridge, suffix)));
             paths.extend(host::uplink_files(&self.options.root, &self.manifest, &bridge)?);

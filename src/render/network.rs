@@ -12,7 +12,7 @@ use crate::{
 /// systemd.netdev(5)); without a MAC of its own a bridge would change it with its ports.
 #[must_use]
 pub fn bridge_netdev(name: &LinkName, bridge: &Bridge) -> String {
-    let Bridge { source, uplinks: _, addresses: _, routes: _, dns: _, mac, mtu, stp } = bridge;
+    let Bridge { source, uplinks: _, addresses: _, routes: _, dns: _, mac, mtu, stp, vlan_filtering: _, default_pvid: _ } = bridge;
     let mut netdev = vec![("Name", name.to_string()), ("Kind", "bridge".to_owned())];
     netdev.extend(mac.map(|mac| ("MACAddress", mac.to_string())));
     netdev.extend(mtu.map(|mtu| ("MTUBytes", mtu.to_string())));
@@ -22,7 +22,7 @@ pub fn bridge_netdev(name: &LinkName, bridge: &Bridge) -> String {
 /// `.network` of a bridge: its addresses on the host, if any, and the VLAN links on it.
 #[must_use]
 pub fn bridge_network(name: &LinkName, bridge: &Bridge, vlans: &[&LinkName]) -> String {
-    let Bridge { source, uplinks, addresses, routes, dns, mac: _, mtu, stp: _ } = bridge;
+    let Bridge { source, uplinks, addresses, routes, dns, mac: _, mtu, stp: _, vlan_filtering: _, default_pvid: _ } = bridge;
     let has_ipv6 = addresses.iter().any(|a| a.addr().is_ipv6());
     // online waits for what the host is reached by, not for a bridge that has no carrier until the first service starts
     let required = !uplinks.is_empty() && !addresses.is_empty();
@@ -50,7 +50,7 @@ pub fn bridge_network(name: &LinkName, bridge: &Bridge, vlans: &[&LinkName]) -> 
 }
 
 fn route_settings(route: &Route) -> Vec<(&'static str, String)> {
-    let Route { to, via, source, metric, on_link } = route;
+    let Route { to, kind: _, via, source, metric, table: _, scope: _, mtu: _, on_link } = route;
     let mut settings = Vec::new();
     settings.extend(via.map(|via| ("Gateway", via.to_string())));
     if !route.is_default() || via.is_none() {

@@ -10,12 +10,12 @@ use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 
 use super::{
-    netlink::{self, Batch, GROUP_LINK, KernelLink, Monitor, Numbers, Request, Side, Socket},
+    netlink::{self, Batch, GROUP_LINK, KernelLink, LOOPBACK, Monitor, Numbers, Request, Side, Socket},
     ready, sysctl,
 };
 use crate::{
     diff::{NetnsChange, link_settings},
-    model::{Address, Dad, HostEnd, Link, LinkName, Netns},
+    model::{Address, Dad, HostEnd, Kind, Link, LinkName, Netns, Route},
 };
 
 /// How long `up` waits for a bridge that networkd or somebody else is still to make.
@@ -100,8 +100,8 @@ pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Ne
         let Ok(end_name) = LinkName::parse(&end.name) else { continue };
         // a service or an admin may have made pairs of its own
         let is_of = |netns: &Netns| {
-            let same = |link: &Link| link.host_end.name == end_name || link.mac == kernel.mac || link.host_end.mac == end.mac;
-            netns.links.get(&name).is_some_and(same)
+            let same = |host_end: &HostEnd, link: &Link| host_end.name == end_name || link.mac == kernel.mac || host_end.mac == end.mac;
+            netns.links.get(&name).is_some_and(|link| link.kind.host_end().is_some_and(|host_end| same(host_end, link)))
         };
         if !is_of(wanted) && !is_of(applied) {
             continue;
@@ -123,7 +123,7 @@ pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Ne
             announce: wanted.is_some_and(|w| w.announce),
             addresses: Vec::new(),
             routes: Vec::new(),
-            host_end: HostEnd { name: end_name, mac: end.mac, bridge },
+            kind: Kind::Veth(HostEnd { mac: end.mac, bridge, ..HostEnd::new(end_name) }),
         };
         names.insert(kernel.index, name.clone());
         indexes.insert(name.clone(), kernel.index);
@@ -131,6 +131,13 @@ pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Ne
     }
     let mut refused = Vec::new();
     for state in netlink::addresses(inner)? {
+        if state.index == LOOPBACK {
+            let address = state.address.canonical(&LinkName::loopback());
+            if state.ours || wanted.loopback_addresses.iter().any(|a| a.canonical(&LinkName::loopback()) == address) {
+                netns.loopback_addresses.push(address);
+            }
+            continue;
+        }
         let Some(name) = names.get(&state.index) else { continue };
         let address = state.address.canonical(name);
         if state.duplicate && state.ours {
@@ -143,11 +150,22 @@ pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Ne
         }
     }
     for state in netlink::routes(inner)? {
-        let Some(name) = names.get(&state.index) else { continue };
-        let is_wanted = || wanted.links.get(name).is_some_and(|l| l.routes.iter().any(|r| r.canonical() == state.route.canonical()));
-        if let Some(link) = netns.links.get_mut(name).filter(|_| state.ours || is_wanted()) {
-            link.routes.push(state.route.clone());
+        let is_in = |routes: &[Route]| state.ours || routes.iter().any(|r| r.canonical() == state.route.canonical());
+        match state.index {
+            None if is_in(&wanted.routes) => netns.routes.push(state.route.clone()),
+            None => {}
+            Some(index) => {
+                let Some(name) = names.get(&index) else { continue };
+                let routes = wanted.links.get(name).map(|link| link.routes.as_slice()).unwrap_or_default();
+                if let Some(link) = netns.links.get_mut(name).filter(|_| is_in(routes)) {
+                    link.routes.push(state.route.clone());
+                }
+            }
         }
+    }
+    if !(wanted.rules.is_empty() && applied.rules.is_empty()) {
+        let rules = netlink::rules(inner)?.into_iter().filter(|state| state.ours || wanted.rules.contains(&state.rule));
+        netns.rules.extend(rules.map(|state| state.rule));
     }
     Ok(Observed { netns, indexes, loopback_up, refused })
 }
@@ -303,9 +321,11 @@ impl<'a> Queue<'a> {
         for (change, refusal) in socket.request(batch)? {
             let unchanged = match change {
                 // somebody (a service, the kernel) was faster
-                Some(NetnsChange::AddAddress { .. } | NetnsChange::SetRoute { .. }) => refusal.errno == Errno::EXIST,
+                Some(NetnsChange::AddAddress { .. } | NetnsChange::SetRoute { .. } | NetnsChange::AddRule(_)) => {
+                    refusal.errno == Errno::EXIST
+                }
                 Some(NetnsChange::RemoveAddress { .. }) => refusal.errno == Errno::ADDRNOTAVAIL,
-                Some(NetnsChange::RemoveRoute { .. }) => matches!(refusal.errno, Errno::SRCH | Errno::NOENT),
+                Some(NetnsChange::RemoveRoute { .. } | NetnsChange::RemoveRule(_)) => matches!(refusal.errno, Errno::SRCH | Errno::NOENT),
                 Some(NetnsChange::RemoveLink { .. }) => refusal.errno == Errno::NODEV,
                 _ => false,
             };

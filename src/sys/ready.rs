@@ -29,7 +29,8 @@ pub struct List {
 pub fn list(desired: &Netns, numbers: &Numbers) -> List {
     let mut list = List::default();
     for (name, link) in &desired.links {
-        list.ports.extend(link.host_end.bridge.clone().map(|bridge| (link.host_end.name.clone(), bridge)));
+        let port = link.kind.host_end().and_then(|end| Some((end.name.clone(), end.bridge.clone()?)));
+        list.ports.extend(port);
         let waits = matches!(link.dad, Dad::Wait | Dad::Rfc);
         if let Some(index) = numbers.links.get(name).filter(|_| waits) {
             let ipv6 = link.addresses.iter().map(|a| a.address).filter(|a| a.addr().is_ipv6());

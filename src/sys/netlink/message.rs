@@ -6,7 +6,7 @@ use std::{
     os::fd::RawFd,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rtnetlink::{
     AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
     packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
@@ -15,21 +15,20 @@ use rtnetlink::{
         address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo},
         link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
         neighbour_table::{NeighbourTableAttribute, NeighbourTableMessage, NeighbourTableParameter},
-        route::{RouteMessage, RouteProtocol, RouteScope},
+        route::{RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType},
+        rule::{RuleAction, RuleAttribute, RuleMessage},
     },
 };
 use rustix::io::Errno;
 
-use super::{Batch, PROTOCOL, Socket};
+use super::{Batch, LOOPBACK, PROTOCOL, Socket};
 use crate::{
     diff::NetnsChange,
-    model::{Address, Dad, Link, LinkName, Mac, Route, Scope},
+    model::{self, Address, Dad, Fwmark, HostEnd, Kind, Link, LinkName, Mac, Route, Rule, Scope},
 };
 
 /// `INFINITY_LIFE_TIME` of the kernel: valid for ever.
 const FOREVER: u32 = u32::MAX;
-/// The loopback link has index 1 in every namespace.
-const LOOPBACK: u32 = 1;
 
 /// The namespace whose socket a request goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +60,14 @@ pub struct Numbers {
 
 impl Numbers {
     fn link(&self, name: &LinkName) -> Result<u32> {
+        if *name == LinkName::loopback() {
+            return Ok(LOOPBACK);
+        }
         self.links.get(name).copied().with_context(|| format!("link '{name}' has gone meanwhile"))
+    }
+
+    fn output(&self, name: Option<&LinkName>) -> Result<Option<u32>> {
+        name.map(|name| self.link(name)).transpose()
     }
 
     fn bridge(&self, name: &LinkName) -> Result<u32> {
@@ -104,9 +110,9 @@ pub fn remove_address(index: u32, address: &Address) -> Request {
 /// Gives the netlink requests for one change; none for a change that is not made over netlink.
 pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>> {
     Ok(match change {
-        NetnsChange::Add | NetnsChange::Remove | NetnsChange::SetSysctl { .. } => Vec::new(),
+        NetnsChange::Add | NetnsChange::Remove | NetnsChange::SetSysctl { .. } | NetnsChange::SetRuleset { .. } => Vec::new(),
         NetnsChange::AddLink { name, link } => {
-            vec![inside(RouteNetlinkMessage::NewLink(veth(name, link, numbers)?), NLM_F_CREATE | NLM_F_EXCL)]
+            vec![add_link(name, link, numbers)?]
         }
         NetnsChange::RemoveLink { name, .. } => {
             vec![inside(RouteNetlinkMessage::DelLink(LinkUnspec::new_with_index(numbers.link(name)?).build()), 0)]
@@ -114,7 +120,8 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
         NetnsChange::SetMac { name, mac } => vec![inside(set_mac(numbers.link(name)?, *mac), 0)],
         NetnsChange::SetHostMac { host_end, mac } => vec![host(set(by_name(host_end).address(mac.0.to_vec())))],
         NetnsChange::SetMtu { name, host_end, mtu } => {
-            vec![host(set(by_name(host_end).mtu(*mtu))), inside(set(LinkUnspec::new_with_index(numbers.link(name)?).mtu(*mtu)), 0)]
+            let inner = inside(set(LinkUnspec::new_with_index(numbers.link(name)?).mtu(*mtu)), 0);
+            host_end.iter().map(|end| host(set(by_name(end).mtu(*mtu)))).chain([inner]).collect()
         }
         NetnsChange::SetUp { name, host_end } => {
             // a peer that is up at birth is refused (ENOTCONN, `veth_open`), so for a new link too this is a message of its own
@@ -134,11 +141,18 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
         }
         NetnsChange::SetRoute { link, route: wanted, replaces } => {
             let flags = if replaces.is_some() { NLM_F_REPLACE } else { NLM_F_EXCL };
-            vec![inside(RouteNetlinkMessage::NewRoute(route(numbers.link(link)?, wanted)?), NLM_F_CREATE | flags)]
+            vec![inside(RouteNetlinkMessage::NewRoute(route(numbers.output(link.as_ref())?, wanted)?), NLM_F_CREATE | flags)]
         }
         NetnsChange::RemoveRoute { link, route: old } => {
-            vec![inside(RouteNetlinkMessage::DelRoute(route(numbers.link(link)?, old)?), 0)]
+            vec![inside(RouteNetlinkMessage::DelRoute(route(numbers.output(link.as_ref())?, old)?), 0)]
         }
+        NetnsChange::AddRule(new) => vec![inside(RouteNetlinkMessage::NewRule(rule(new)), NLM_F_CREATE | NLM_F_EXCL)],
+        NetnsChange::RemoveRule(old) => vec![inside(RouteNetlinkMessage::DelRule(rule(old)), 0)],
+        NetnsChange::SetPort { .. }
+        | NetnsChange::SetVlans { .. }
+        | NetnsChange::AddHostAddress { .. }
+        | NetnsChange::RemoveHostAddress { .. }
+        | NetnsChange::SetWireguard { .. } => bail!("not built"),
     })
 }
 
@@ -180,15 +194,23 @@ fn set(builder: LinkMessageBuilder<LinkUnspec>) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(builder.build())
 }
 
+fn add_link(name: &LinkName, link: &Link, numbers: &Numbers) -> Result<Request> {
+    let message = match &link.kind {
+        Kind::Veth(end) => veth(name, link, end, numbers)?,
+        _ => bail!("not built"),
+    };
+    Ok(inside(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL))
+}
+
 /// Both ends in one message, as [`Link`] says: names, MACs, MTUs; the host end is born on the host, up and in its bridge, the
 /// peer in the namespace of the socket. A MAC set later would race with udev's `MACAddressPolicy=` (systemd#21185).
-fn veth(name: &LinkName, link: &Link, numbers: &Numbers) -> Result<LinkMessage> {
+fn veth(name: &LinkName, link: &Link, host_end: &HostEnd, numbers: &Numbers) -> Result<LinkMessage> {
     // one queue each: veth makes one for every CPU otherwise, and waits for RCU to shrink them
     let queues = |b: LinkMessageBuilder<LinkUnspec>| {
         b.append_extra_attribute(LinkAttribute::NumTxQueues(1)).append_extra_attribute(LinkAttribute::NumRxQueues(1))
     };
     let mut peer = queues(LinkUnspec::new_with_name(name.as_str()));
-    let mut end = LinkMessageBuilder::<LinkVeth>::new(link.host_end.name.as_str(), name.as_str())
+    let mut end = LinkMessageBuilder::<LinkVeth>::new(host_end.name.as_str(), name.as_str())
         .setns_by_fd(numbers.host_netns)
         .append_extra_attribute(LinkAttribute::NumTxQueues(1))
         .append_extra_attribute(LinkAttribute::NumRxQueues(1))
@@ -196,14 +218,14 @@ fn veth(name: &LinkName, link: &Link, numbers: &Numbers) -> Result<LinkMessage> 
     if let Some(mac) = link.mac {
         peer = peer.address(mac.0.to_vec());
     }
-    if let Some(mac) = link.host_end.mac {
+    if let Some(mac) = host_end.mac {
         end = end.address(mac.0.to_vec());
     }
     if let Some(mtu) = link.mtu {
         peer = peer.mtu(mtu);
         end = end.mtu(mtu);
     }
-    if let Some(bridge) = &link.host_end.bridge {
+    if let Some(bridge) = &host_end.bridge {
         end = end.controller(numbers.bridge(bridge)?);
     }
     Ok(end.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build()))).build())
@@ -257,16 +279,31 @@ fn new_address(index: u32, address: &Address, dad: Dad) -> AddressMessage {
     message
 }
 
-fn route(index: u32, route: &Route) -> Result<RouteMessage> {
-    let Route { to, via, source, metric, on_link } = route;
+fn route(index: Option<u32>, route: &Route) -> Result<RouteMessage> {
+    let Route { to, kind, via, source, metric, table, scope: _, mtu, on_link } = route;
     let mixed = || format!("route {route} mixes address families");
-    let mut builder = RouteMessageBuilder::<IpAddr>::new().output_interface(index).protocol(RouteProtocol::from(PROTOCOL));
+    let mut builder = RouteMessageBuilder::<IpAddr>::new().protocol(RouteProtocol::from(PROTOCOL)).kind(match kind {
+        model::RouteType::Unicast => RouteType::Unicast,
+        model::RouteType::Blackhole => RouteType::BlackHole,
+        model::RouteType::Unreachable => RouteType::Unreachable,
+        model::RouteType::Prohibit => RouteType::Prohibit,
+    });
+    if let Some(index) = index {
+        builder = builder.output_interface(index);
+    }
+    if let Some(table) = table {
+        builder = builder.table_id(*table);
+    }
     builder = builder.destination_prefix(to.addr(), to.prefix_len()).with_context(mixed)?;
     if let Some(via) = via {
         builder = builder.gateway(*via).with_context(mixed)?;
-    } else if to.addr().is_ipv4() {
-        // ip(8) does the same: without a gateway the destination is on the link
-        builder = builder.scope(RouteScope::Link);
+    }
+    if let Some(scope) = route.effective_scope() {
+        builder = builder.scope(match scope {
+            Scope::Global => RouteScope::Universe,
+            Scope::Link => RouteScope::Link,
+            Scope::Host => RouteScope::Host,
+        });
     }
     if let Some(source) = source {
         builder = builder.pref_source(*source).with_context(mixed)?;
@@ -277,5 +314,36 @@ fn route(index: u32, route: &Route) -> Result<RouteMessage> {
     if *on_link {
         builder = builder.onlink();
     }
-    Ok(builder.build())
+    let mut message = builder.build();
+    message.attributes.extend(mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
+    Ok(message)
+}
+
+fn rule(rule: &Rule) -> RuleMessage {
+    let Rule { priority, ipv6, from, to, iif, fwmark, table, kind } = rule;
+    let mut message = RuleMessage::default();
+    message.header.family = if *ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    message.header.action = match kind {
+        model::RouteType::Unicast => RuleAction::ToTable,
+        model::RouteType::Blackhole => RuleAction::Blackhole,
+        model::RouteType::Unreachable => RuleAction::Unreachable,
+        model::RouteType::Prohibit => RuleAction::Prohibit,
+    };
+    let attributes = &mut message.attributes;
+    attributes.push(RuleAttribute::Priority(*priority));
+    attributes.push(RuleAttribute::Protocol(RouteProtocol::from(PROTOCOL)));
+    attributes.extend(table.map(RuleAttribute::Table));
+    attributes.extend(iif.clone().map(RuleAttribute::Iifname));
+    if let Some(Fwmark { mark, mask }) = fwmark {
+        attributes.extend([RuleAttribute::FwMark(*mark), RuleAttribute::FwMask(*mask)]);
+    }
+    if let Some(from) = from {
+        message.header.src_len = from.prefix_len();
+        message.attributes.push(RuleAttribute::Source(from.addr()));
+    }
+    if let Some(to) = to {
+        message.header.dst_len = to.prefix_len();
+        message.attributes.push(RuleAttribute::Destination(to.addr()));
+    }
+    message
 }

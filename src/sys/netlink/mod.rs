@@ -6,7 +6,7 @@ mod read;
 mod socket;
 
 pub use message::{Numbers, Request, Side, loopback_up, neighbour_timer, remove_address, remove_links, requests, set_mac};
-pub use read::{AddressState, KernelLink, PortState, RouteState, addresses, link_by_index, link_by_name, links, routes};
+pub use read::{AddressState, KernelLink, PortState, RouteState, RuleState, addresses, link_by_index, link_by_name, links, routes, rules};
 pub use socket::{Batch, Monitor, Refusal, Socket};
 
 /// `RTNLGRP_LINK`: links come, change and go.
@@ -19,3 +19,6 @@ pub const GROUP_IPV6_ADDRESS: u32 = 9;
 /// Marks the routes (`RTA_PROTOCOL`) and addresses (`IFA_PROTO`) that this tool adds, so that what services and admins add is
 /// left alone. 78 is unassigned in `/etc/iproute2/rt_protos`.
 pub const PROTOCOL: u8 = 78;
+
+/// The loopback link has index 1 in every namespace.
+pub const LOOPBACK: u32 = 1;

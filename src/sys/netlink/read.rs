@@ -10,13 +10,14 @@ use rtnetlink::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope},
         link::{BridgePortState, InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
-        route::{RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+        route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType},
+        rule::{RuleAction, RuleAttribute, RuleMessage},
     },
 };
 use rustix::io::Errno;
 
 use super::{PROTOCOL, Socket};
-use crate::model::{Address, Mac, Route, Scope};
+use crate::model::{self, Address, Fwmark, Mac, Route, Rule, Scope};
 
 /// A link as the kernel shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -182,11 +183,14 @@ pub fn addresses(socket: &mut Socket) -> Result<Vec<AddressState>> {
         .collect())
 }
 
-/// A route of the main table.
+/// The table of the host's own addresses, which the kernel keeps.
+const LOCAL_TABLE: u32 = 255;
+
+/// A route of any table but `local`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteState {
-    /// Index of the link it goes out by.
-    pub index: u32,
+    /// Index of the link it goes out by; none if it refuses packets.
+    pub index: Option<u32>,
     pub route: Route,
     /// Added by this tool.
     pub ours: bool,
@@ -201,7 +205,7 @@ fn ip(address: RouteAddress) -> Option<IpAddr> {
 }
 
 impl RouteState {
-    /// None for what is not a unicast route of the main table, or was made by the kernel itself.
+    /// None for what is no route of this model (a multicast or local one, one by several gateways), or was made by the kernel itself.
     fn from_message(message: RouteMessage) -> Option<Self> {
         let header = &message.header;
         let unspecified: IpAddr = match header.address_family {
@@ -210,13 +214,26 @@ impl RouteState {
             _ => return None,
         };
         let cloned = header.flags.contains(RouteFlags::Cloned);
-        if header.kind != RouteType::Unicast || header.protocol == RouteProtocol::Kernel || cloned {
+        if header.protocol == RouteProtocol::Kernel || cloned {
             return None;
         }
+        let kind = match header.kind {
+            RouteType::Unicast => model::RouteType::Unicast,
+            RouteType::BlackHole => model::RouteType::Blackhole,
+            RouteType::Unreachable => model::RouteType::Unreachable,
+            RouteType::Prohibit => model::RouteType::Prohibit,
+            _ => return None,
+        };
+        let scope = match header.scope {
+            _ if header.address_family == AddressFamily::Inet6 => None,
+            RouteScope::Link => Some(Scope::Link),
+            RouteScope::Host => Some(Scope::Host),
+            _ => Some(Scope::Global),
+        };
         let ours = header.protocol == RouteProtocol::from(PROTOCOL);
         let on_link = header.flags.contains(RouteFlags::Onlink);
         let length = header.destination_prefix_length;
-        let (mut to, mut via, mut source, mut metric, mut index) = (unspecified, None, None, None, None);
+        let (mut to, mut via, mut source, mut metric, mut mtu, mut index) = (unspecified, None, None, None, None, None);
         let mut table = u32::from(header.table);
         for attribute in message.attributes {
             match attribute {
@@ -226,22 +243,31 @@ impl RouteState {
                 RouteAttribute::Priority(priority) => metric = Some(priority),
                 RouteAttribute::Oif(oif) => index = Some(oif),
                 RouteAttribute::Table(number) => table = number,
+                RouteAttribute::Metrics(metrics) => {
+                    mtu = metrics.iter().find_map(|m| if let RouteMetric::Mtu(n) = m { Some(*n) } else { None });
+                }
                 _ => {}
             }
         }
-        if table != u32::from(RouteHeader::RT_TABLE_MAIN) {
+        if table == LOCAL_TABLE {
             return None;
         }
-        let mut route = Route { to: IpNet::new(to, length).ok()?, via, source, metric, on_link };
-        // the kernel shows its own default, too
+        let table = Some(table).filter(|table| *table != model::MAIN_TABLE);
+        let mut route = Route { to: IpNet::new(to, length).ok()?, kind, via, source, metric, table, scope, mtu, on_link };
+        // the kernel shows its own defaults, too
         if (Route { metric: None, ..route.clone() }).effective_metric() == route.effective_metric() {
             route.metric = None;
         }
-        Some(Self { index: index?, route, ours })
+        if (Route { scope: None, ..route.clone() }).effective_scope() == route.effective_scope() {
+            route.scope = None;
+        }
+        // IPv6 shows the loopback link for what refuses packets
+        let index = if kind == model::RouteType::Unicast { Some(index?) } else { None };
+        Some(Self { index, route, ours })
     }
 }
 
-/// Lists the routes of the main table of the socket's namespace, those of the kernel itself left out.
+/// Lists the routes of the socket's namespace, those of the kernel itself left out.
 pub fn routes(socket: &mut Socket) -> Result<Vec<RouteState>> {
     // the builder's own defaults (protocol, scope, type) would filter the dump
     let mut request = RouteMessageBuilder::<IpAddr>::new().build();
@@ -256,4 +282,60 @@ pub fn routes(socket: &mut Socket) -> Result<Vec<RouteState>> {
             _ => None,
         })
         .collect())
+}
+
+/// A routing rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleState {
+    pub rule: Rule,
+    /// Added by this tool.
+    pub ours: bool,
+}
+
+impl RuleState {
+    /// None for what is no rule of this model.
+    fn from_message(message: RuleMessage) -> Option<Self> {
+        let header = &message.header;
+        let kind = match header.action {
+            RuleAction::ToTable => model::RouteType::Unicast,
+            RuleAction::Blackhole => model::RouteType::Blackhole,
+            RuleAction::Unreachable => model::RouteType::Unreachable,
+            RuleAction::Prohibit => model::RouteType::Prohibit,
+            _ => return None,
+        };
+        let ipv6 = header.family == AddressFamily::Inet6;
+        let (mut from, mut to, mut iif, mut mark, mut mask, mut priority, mut ours) = (None, None, None, None, u32::MAX, 0, false);
+        let mut table = u32::from(header.table);
+        for attribute in message.attributes {
+            match attribute {
+                RuleAttribute::Source(ip) => from = Some(IpNet::new(ip, header.src_len).ok()?),
+                RuleAttribute::Destination(ip) => to = Some(IpNet::new(ip, header.dst_len).ok()?),
+                RuleAttribute::Iifname(name) => iif = Some(name),
+                RuleAttribute::FwMark(number) => mark = Some(number),
+                RuleAttribute::FwMask(number) => mask = number,
+                RuleAttribute::Priority(number) => priority = number,
+                RuleAttribute::Table(number) => table = number,
+                RuleAttribute::Protocol(protocol) => ours = protocol == RouteProtocol::from(PROTOCOL),
+                _ => {}
+            }
+        }
+        let fwmark = mark.map(|mark| Fwmark { mark, mask });
+        let table = Some(table).filter(|table| *table != 0 && kind == model::RouteType::Unicast);
+        Some(Self { rule: Rule { priority, ipv6, from, to, iif, fwmark, table, kind }, ours })
+    }
+}
+
+/// Lists the routing rules of the socket's namespace.
+pub fn rules(socket: &mut Socket) -> Result<Vec<RuleState>> {
+    let mut rules = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut request = RuleMessage::default();
+        request.header.family = family;
+        let objects = socket.dump(&RouteNetlinkMessage::GetRule(request)).context("failed to list rules")?;
+        rules.extend(objects.into_iter().filter_map(|object| match object {
+            RouteNetlinkMessage::NewRule(message) => RuleState::from_message(message),
+            _ => None,
+        }));
+    }
+    Ok(rules)
 }
