@@ -1,4 +1,4 @@
-//! Names and MAC addresses that the configuration leaves out: derived, so that they are the same after every restart.
+//! Names and MAC addresses that the configuration leaves out: derived, so that they are the same after every restart; and hashes.
 
 use sha2::{Digest, Sha256};
 
@@ -39,6 +39,12 @@ pub fn mac(machine_id: &str, netns: &NetnsName, link: &LinkName, end: End) -> Ma
     };
     let [a, b, c, d, e, f, ..] = hash(&["mac", machine_id, netns.as_str(), link.as_str(), side]);
     Mac([(a & 0xfc) | 0x02, b, c, d, e, f])
+}
+
+/// The SHA-256 of a text, in hexadecimal digits.
+#[must_use]
+pub fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().fold(String::with_capacity(64), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 fn hash(parts: &[&str]) -> [u8; 32] {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::{
     config::{Bridge, Config, Namespace, Uplink},
     derive::{self, End},
-    model::{File, HostLink, Kind, LinkName, Netns, NetnsName, Place, Provenance, State, Unit, UnitName},
+    model::{File, HostLink, Kind, LinkName, Mac, Netns, NetnsName, Place, Provenance, Ruleset, State, Unit, UnitName},
     render,
 };
 
@@ -26,6 +26,8 @@ pub const RECORDS: &str = "/var/lib/netns-networkd/netns";
 pub struct Facts {
     /// The host's `/etc/nsswitch.conf`.
     pub nsswitch: Option<String>,
+    /// Texts of the nftables rulesets.
+    pub rulesets: BTreeMap<NetnsName, String>,
 }
 
 /// Kernel parameters that every namespace begins with. `default` is what links made later take over.
@@ -36,7 +38,7 @@ pub struct Facts {
 /// - `router_solicitation_delay`: the longest random delay, in seconds, before a router is asked for, and before duplicate
 ///   detection asks. It is against many hosts booting at once; here one service starts.
 /// - `ping_group_range`: "1 0" (nobody) in a new namespace; systemd gives the host this value, and ping needs it.
-const SYSCTL: [(&str, &str); 7] = [
+pub const SYSCTL: [(&str, &str); 7] = [
     ("net.ipv4.conf.default.arp_notify", "1"),
     ("net.ipv4.conf.default.promote_secondaries", "1"),
     ("net.ipv4.ping_group_range", "0 2147483647"),
@@ -50,6 +52,12 @@ const SYSCTL: [(&str, &str); 7] = [
 #[must_use]
 pub fn record_path(name: &NetnsName) -> PathBuf {
     Path::new(RECORDS).join(format!("{name}.toml"))
+}
+
+/// Gives the path of the copy of a namespace's nftables ruleset that `up` loads.
+#[must_use]
+pub fn ruleset_path(name: &NetnsName) -> PathBuf {
+    Path::new(RECORDS).join(format!("{name}.nft"))
 }
 
 /// Gives the path of a unit's drop-in.
@@ -119,7 +127,7 @@ fn add_bridge(state: &mut State, name: &LinkName, bridge: &Bridge, config: &Conf
 }
 
 fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, config: &Config, facts: &Facts) -> Result<()> {
-    let Namespace { description, services, dns, dns_search, dns_options, nftables: _, dhcp: _, netns } = namespace;
+    let Namespace { description, services, dns, dns_search, dns_options, nftables, dhcp: _, netns } = namespace;
     let source = &netns.source;
     let mut netns = netns.clone();
     for (key, value) in SYSCTL {
@@ -127,6 +135,11 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
     }
     for link in netns.links.values_mut().filter(|link| link.mtu.is_none()) {
         link.mtu = link.kind.bridge().and_then(|bridge| config.bridges.get(bridge)?.mtu);
+    }
+    if let (Some(path), Some(text)) = (nftables, facts.rulesets.get(name)) {
+        let text = render::ruleset(text, path);
+        netns.ruleset = Some(Ruleset { sha256: derive::sha256(&text) });
+        put(state, ruleset_path(name), text);
     }
     let record = toml::to_string(&netns).with_context(|| format!("failed to write down netns '{name}'"))?;
     put(state, record_path(name), record);
@@ -158,14 +171,36 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
 
 /// Fills in what a record leaves open: MAC addresses from the machine-id, MTUs from the bridges (by name, in bytes) or, for a link
 /// that has been there, from what it was made with: a bridge's own MTU follows the smallest of its ports.
-pub fn resolve(name: &NetnsName, netns: &mut Netns, machine_id: &str, mtus: &BTreeMap<LinkName, u32>, applied: &Netns) {
+///
+/// A physical link keeps its own address (`macs`, by name on the host). Parameters that were set and are no longer asked for get
+/// the values back that they had before.
+pub fn resolve(
+    name: &NetnsName,
+    netns: &mut Netns,
+    machine_id: &str,
+    (mtus, macs): (&BTreeMap<LinkName, u32>, &BTreeMap<LinkName, Mac>),
+    applied: &Netns,
+) {
+    netns.sysctl_before.clone_from(&applied.sysctl_before);
+    for (key, value) in &applied.sysctl_before {
+        netns.sysctl.entry(key.clone()).or_insert_with(|| value.clone());
+    }
     for (link_name, link) in &mut netns.links {
-        link.mac.get_or_insert_with(|| derive::mac(machine_id, name, link_name, End::Inside));
+        let before = applied.links.get(link_name).filter(|before| before.kind.is_same_link(&link.kind));
+        if link.mac.is_none() {
+            link.mac = match &link.kind {
+                Kind::Veth(_) | Kind::Macvlan { .. } | Kind::Dummy => Some(derive::mac(machine_id, name, link_name, End::Inside)),
+                // once it is inside, the host knows it no more
+                Kind::Physical { parent } => macs.get(parent).copied().or_else(|| before?.mac),
+                // the parent's address, and none at all
+                Kind::Ipvlan { .. } | Kind::Wireguard(_) => None,
+            };
+        }
         if let Kind::Veth(end) = &mut link.kind {
             end.mac.get_or_insert_with(|| derive::mac(machine_id, name, link_name, End::Host));
         }
         if link.mtu.is_none() {
-            let before = applied.links.get(link_name).filter(|before| before.kind.bridge() == link.kind.bridge());
+            let before = before.filter(|before| before.kind.bridge() == link.kind.bridge());
             let of_bridge = || link.kind.bridge().and_then(|bridge| mtus.get(bridge)).copied();
             link.mtu = before.and_then(|before| before.mtu).or_else(of_bridge);
         }

@@ -186,7 +186,7 @@ fn holds(before: &HostLink, after: &HostLink) -> bool {
 /// is new comes before what it replaces goes, so that a service is never without an address or a route that stays.
 #[must_use]
 pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
-    let Netns { source: _, sysctl, ruleset, loopback_addresses, routes, rules, links } = desired;
+    let Netns { source: _, sysctl, sysctl_before: _, ruleset, loopback_addresses, routes, rules, links } = desired;
     let mut phases = Phases::default();
     let same = |name: &LinkName, link: &Link| observed.links.get(name).filter(|before| before.kind.is_same_link(&link.kind));
     let of_new_link = |key: &str| links.iter().any(|(name, link)| same(name, link).is_none() && is_parameter_of(key, name));

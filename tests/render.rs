@@ -43,7 +43,7 @@ pub fn trials() -> Vec<Trial> {
 fn tree(case: &Case) -> State {
     let files = [SourceFile { path: "/etc/netns-networkd/config.toml".to_owned(), bytes: case.read("config.toml").into_bytes() }];
     let config = parse(&files).unwrap_or_else(|faults| panic!("{}: {faults}", case.name));
-    let facts = Facts { nsswitch: fs::read_to_string(case.path("host-nsswitch.conf")).ok() };
+    let facts = Facts { nsswitch: fs::read_to_string(case.path("host-nsswitch.conf")).ok(), ..Facts::default() };
     desired(&config, &facts).unwrap()
 }
 

@@ -22,6 +22,9 @@ pub struct Netns {
     /// Kernel parameters below `/proc/sys`, with dots: `net.ipv6.conf.default.accept_ra = "0"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
+    /// Of what is applied: the values that parameters had before they were set, but for those that every namespace sets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctl_before: BTreeMap<String, String>,
     /// The firewall.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ruleset: Option<Ruleset>,
@@ -38,14 +41,37 @@ pub struct Netns {
     pub links: BTreeMap<LinkName, Link>,
 }
 
+/// What `up` needs a link on the host to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// A bridge that is up.
+    Bridge,
+    /// Up.
+    Up,
+    /// Just there.
+    There,
+}
+
+impl Netns {
+    /// Lists the links on the host that the namespace needs.
+    #[must_use]
+    pub fn needs(&self) -> BTreeMap<LinkName, Need> {
+        let need = |link: &Link| match &link.kind {
+            Kind::Veth(end) => end.bridge.clone().map(|bridge| (bridge, Need::Bridge)),
+            Kind::Macvlan { parent } | Kind::Ipvlan { parent } => Some((parent.clone(), Need::Up)),
+            Kind::Physical { parent } => Some((parent.clone(), Need::There)),
+            Kind::Dummy | Kind::Wireguard(_) => None,
+        };
+        self.links.values().filter_map(need).collect()
+    }
+}
+
 /// An nftables ruleset: `sync` keeps a copy of the file beside the record, and `up` loads that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Ruleset {
     /// SHA-256 of the text, in hexadecimal digits.
     pub sha256: String,
-    /// The tables that it makes: `inet filter`. They are what goes when it is replaced.
-    pub tables: BTreeSet<String>,
 }
 
 /// A link inside: a veth pair, or a link of another kind.

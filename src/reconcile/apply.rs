@@ -13,14 +13,12 @@ use super::{
     sync::{Event, Run, Situation},
 };
 use crate::{
+    derive::sha256,
     desired::{NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
     diff::Change,
     model::{LinkName, NetnsName},
     plan::{Pending, Plan, Step},
-    sys::{
-        fs::{self, Root, Staged},
-        manifest,
-    },
+    sys::fs::{self, Root, Staged},
 };
 
 /// How long systemd may take to stop a namespace that nobody needs any more.
@@ -51,7 +49,7 @@ impl Run<'_> {
             }
             for step in &plan.steps {
                 if let Step::WriteFile { path, content } = step {
-                    run.manifest.files.entry(path.clone()).or_default().insert(manifest::hash(content));
+                    run.manifest.files.entry(path.clone()).or_default().insert(sha256(content));
                 }
             }
             run.manifest.unfinished = true;
@@ -150,7 +148,7 @@ impl Run<'_> {
         for step in &plan.steps {
             match step {
                 Step::WriteFile { path, content } => {
-                    self.manifest.files.insert(path.clone(), BTreeSet::from([manifest::hash(content)]));
+                    self.manifest.files.insert(path.clone(), BTreeSet::from([sha256(content)]));
                 }
                 Step::RemoveFile { path } => {
                     // a drop-in whose unit still runs in its old place stays listed, so that the next run knows of it

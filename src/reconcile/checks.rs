@@ -1,6 +1,6 @@
 //! What `sync` says about a host: reasons not to begin, what a person should look at, and why something does not show.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::Result;
 
@@ -9,12 +9,13 @@ use super::{
     sync::{Event, Refused, Run, Situation},
 };
 use crate::{
-    config::Uplink,
+    config::{Namespace, Uplink},
     desired::{self, networkd_path},
     diff::Change,
-    model::{LinkName, UnitName},
+    error,
+    model::{LinkName, State, UnitName},
     render,
-    sys::fs,
+    sys::{self, fs, nftables, sysctl},
 };
 
 impl Run<'_> {
@@ -62,7 +63,33 @@ impl Run<'_> {
                 ));
             }
         }
+        reasons.extend(self.tried_out(situation));
         if reasons.is_empty() { Ok(()) } else { Err(Refused(reasons).into()) }
+    }
+
+    /// Tries out what only the kernel and nft can check, in throw-away namespaces: parameters and rulesets that are about to change.
+    fn tried_out(&self, situation: &Situation) -> Vec<String> {
+        let mut reasons = Vec::new();
+        for (name, namespace) in self.config.namespaces.iter().filter(|_| fs::is_root()) {
+            let changes = |path: PathBuf| {
+                let content = |state: &State| state.files.get(&path).map(|file| file.content.clone());
+                content(&situation.observed) != content(&situation.desired)
+            };
+            if !changes(desired::record_path(name)) && !changes(desired::ruleset_path(name)) {
+                continue;
+            }
+            let Namespace { nftables, netns, .. } = namespace;
+            if nftables.is_none() && netns.sysctl.is_empty() {
+                continue;
+            }
+            let links: Vec<&LinkName> = netns.links.keys().collect();
+            let try_out = || {
+                netns.sysctl.iter().try_for_each(|(key, value)| sysctl::write(key, value))?;
+                nftables.iter().try_for_each(|path| nftables::check(&self.options.root.at(path)))
+            };
+            reasons.extend(sys::netns::scratch(&links, try_out).err().map(|error| format!("{}: {}", netns.source, error::render(&error))));
+        }
+        reasons
     }
 
     /// Reads what the `.network` file that a link has now gives it; nothing if that file is ours.

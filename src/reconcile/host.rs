@@ -193,8 +193,15 @@ pub fn netns(desired: &mut State, running: &[NetnsName]) -> Result<State> {
 }
 
 /// Reads the facts that the desired state depends on.
-pub fn facts(root: &Root) -> Result<desired::Facts> {
-    Ok(desired::Facts { nsswitch: fs::read_text(&root.at("/etc/nsswitch.conf"))? })
+pub fn facts(root: &Root, config: &Config) -> Result<desired::Facts> {
+    let mut facts = desired::Facts { nsswitch: fs::read_text(&root.at("/etc/nsswitch.conf"))?, ..desired::Facts::default() };
+    for (name, namespace) in &config.namespaces {
+        let Some(path) = &namespace.nftables else { continue };
+        let text = fs::read_text(&root.at(path))?;
+        let text = text.with_context(|| format!("{}: there is no nftables ruleset {path}", namespace.netns.source))?;
+        facts.rulesets.insert(name.clone(), text);
+    }
+    Ok(facts)
 }
 
 fn describe(bus: &Bus, name: &LinkName) -> Option<serde_json::Value> {

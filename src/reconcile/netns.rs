@@ -15,12 +15,15 @@ use crate::{
     desired,
     diff::{NetnsChange, diff_netns},
     error::Failures,
-    model::{LinkName, Netns, NetnsName},
+    model::{Kind, Link, LinkName, Need, Netns, NetnsName},
     sys::{
         fs::{self, Lock, Root},
-        inside::{self, Host, Netspace, Observed},
+        inside::{self, Host, Netspace},
         netlink::{self, KernelLink, Socket},
         netns::{self, Found},
+        nftables,
+        observe::{self, Observed},
+        sysctl,
     },
 };
 
@@ -122,27 +125,42 @@ pub fn observe(name: &NetnsName, desired: &mut Netns) -> Result<Option<Netns>> {
     let applied = read_applied(name)?.unwrap_or_default();
     resolve(name, desired, &mut host, &BTreeMap::new(), &applied)?;
     let wanted = &*desired;
-    netns::inside(&fd, || Ok(Some(inside::observe(&mut host, &mut Socket::open()?, wanted, &applied)?.netns)))
+    netns::inside(&fd, || Ok(Some(observe::observe(name, &mut host, &mut Socket::open()?, wanted, &applied)?.netns)))
 }
 
-fn resolve(name: &NetnsName, netns: &mut Netns, host: &mut Host, bridges: &BTreeMap<LinkName, KernelLink>, applied: &Netns) -> Result<()> {
+fn resolve(name: &NetnsName, netns: &mut Netns, host: &mut Host, on_host: &BTreeMap<LinkName, KernelLink>, applied: &Netns) -> Result<()> {
     let Some(machine_id) = fs::machine_id(&Root::new("/"))? else {
         return Err(anyhow!("/etc/machine-id has no machine-id")).context("hint: `systemd-machine-id-setup` makes one");
     };
-    let mut mtus = BTreeMap::new();
-    for bridge in desired::bridges(netns) {
-        let link = match bridges.get(&bridge) {
+    let (mut mtus, mut macs) = (BTreeMap::new(), BTreeMap::new());
+    for (needed, need) in netns.needs() {
+        let link = match on_host.get(&needed) {
             Some(link) => Some(link.clone()),
-            None => netlink::link_by_name(&mut host.socket, bridge.as_str())?,
+            None => netlink::link_by_name(&mut host.socket, needed.as_str())?,
         };
-        mtus.extend(link.map(|link| (bridge, link.mtu)));
+        let Some(link) = link else { continue };
+        if need == Need::Bridge {
+            mtus.insert(needed, link.mtu);
+        } else {
+            macs.extend(link.mac.map(|mac| (needed, mac)));
+        }
     }
-    desired::resolve(name, netns, &machine_id, &mtus, applied);
+    desired::resolve(name, netns, &machine_id, (&mtus, &macs), applied);
     Ok(())
 }
 
-fn hint_bridge(netns: &Netns) -> String {
-    let names: Vec<String> = desired::bridges(netns).iter().map(ToString::to_string).collect();
+/// The links that have to be on the host now: a physical one that is inside already has left it.
+fn needs(netns: &Netns, applied: &Netns) -> BTreeMap<LinkName, Need> {
+    let mut needs = netns.needs();
+    let moved = |link: &&Link| matches!(link.kind, Kind::Physical { .. });
+    for parent in applied.links.values().filter(moved).filter_map(|link| link.kind.parent()) {
+        needs.remove(parent);
+    }
+    needs
+}
+
+fn hint_links(netns: &Netns) -> String {
+    let names: Vec<String> = netns.needs().keys().map(ToString::to_string).collect();
     format!(
         "hint: `networkctl status {}` shows what networkd makes of it; `netns-networkd sync` mends bridges of the configuration",
         names.join(" ")
@@ -151,18 +169,23 @@ fn hint_bridge(netns: &Netns) -> String {
 
 fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
     let mut host = Host::open()?;
-    // a run that was killed, or a namespace removed by hand, may have left host ends
+    // a run that was killed, or a namespace removed by hand, may have left host ends, and given links back under other names
     if let Some(left) = read_applied(name)? {
         remove_host_ends(name, &mut host, &left)?;
+        rename_given_back(&mut host, &left)?;
+        nftables::forget(name)?;
     }
-    let bridges = host.bridges(&desired::bridges(&netns)).with_context(|| hint_bridge(&netns))?;
-    resolve(name, &mut netns, &mut host, &bridges, &Netns::default())?;
+    let on_host = host.links(&netns.needs()).with_context(|| hint_links(&netns))?;
+    resolve(name, &mut netns, &mut host, &on_host, &Netns::default())?;
     write_applied(name, &netns)?;
     let changes = diff_netns(&Netns::default(), &netns);
     let made = netns::create(name, || {
+        if note_parameters(&mut netns)? {
+            write_applied(name, &netns)?;
+        }
         let mut inner = Socket::open()?;
         let observed = Observed::default();
-        let space = Netspace { host: &mut host, inner: &mut inner, bridges: &bridges, observed: &observed };
+        let space = Netspace { name, host: &mut host, inner: &mut inner, on_host: &on_host, observed: &observed };
         inside::apply(space, &changes, &netns)
     });
     if let Err(error) = made {
@@ -174,17 +197,31 @@ fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
     Ok(std::iter::once(NetnsChange::Add).chain(changes).collect())
 }
 
-fn converge_locked(name: &NetnsName, mut netns: Netns, fd: &OwnedFd, reach: Reach) -> Result<Vec<NetnsChange>> {
+/// Notes the values of the parameters that are about to be set for the first time, so that they can be given back; tells whether
+/// there are any. Must be called inside the namespace. What every namespace sets is never given back.
+fn note_parameters(netns: &mut Netns) -> Result<bool> {
+    let noted = netns.sysctl_before.len();
+    for key in netns.sysctl.keys().filter(|key| desired::SYSCTL.iter().all(|(always, _)| always != key)) {
+        if !netns.sysctl_before.contains_key(key) {
+            netns.sysctl_before.extend(sysctl::read_or_default(key)?.map(|value| (key.clone(), value)));
+        }
+    }
+    Ok(netns.sysctl_before.len() > noted)
+}
+
+fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) -> Result<Vec<NetnsChange>> {
     let mut host = Host::open()?;
-    let bridges = host.bridges(&desired::bridges(&netns)).with_context(|| hint_bridge(&netns))?;
     let before = read_applied(name)?.unwrap_or_default();
-    resolve(name, &mut netns, &mut host, &bridges, &before)?;
+    let on_host = host.links(&needs(&record, &before)).with_context(|| hint_links(&record))?;
+    let mut netns = record.clone();
+    resolve(name, &mut netns, &mut host, &on_host, &before)?;
     let mut all = Vec::new();
     // removing an address takes routes with it that stay; a second look puts them back
     for look in 1..=LOOKS {
         let changes = netns::inside(fd, || {
+            note_parameters(&mut netns)?;
             let mut inner = Socket::open()?;
-            let observed = inside::observe(&mut host, &mut inner, &netns, &before)?;
+            let observed = observe::observe(name, &mut host, &mut inner, &netns, &before)?;
             let (changes, stuck) = match reach {
                 Reach::Whole => (diff_netns(&observed.netns, &netns), Vec::new()),
                 Reach::Live => live(diff_netns(&observed.netns, &netns)),
@@ -203,8 +240,13 @@ fn converge_locked(name: &NetnsName, mut netns: Netns, fd: &OwnedFd, reach: Reac
                     applied.links.insert(link_name.clone(), link.clone());
                 }
             }
+            if changes.is_empty() {
+                // given back
+                applied.sysctl_before.retain(|key, _| record.sysctl.contains_key(key));
+                applied.sysctl.retain(|key, _| record.sysctl.contains_key(key));
+            }
             write_applied(name, &applied)?;
-            let space = Netspace { host: &mut host, inner: &mut inner, bridges: &bridges, observed: &observed };
+            let space = Netspace { name, host: &mut host, inner: &mut inner, on_host: &on_host, observed: &observed };
             inside::apply(space, &changes, &wanted)?;
             Ok(changes)
         })?;
@@ -269,14 +311,54 @@ pub fn down(name: &NetnsName) -> Result<()> {
 
 fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>, failures: &mut Failures) {
     if let Some(applied) = applied {
+        failures.add(remove_links_inside(name, host, applied));
         failures.add(remove_host_ends(name, host, applied));
     }
     let removed = netns::remove(name);
     let gone = removed.is_ok();
     failures.add(removed);
+    if let Some(applied) = applied {
+        failures.add(rename_given_back(host, applied));
+    }
     if gone {
+        failures.add(nftables::forget(name));
         failures.add(fs::remove(&applied_path(name)));
     }
+}
+
+/// Removes the links that have no host end before the namespace goes, which frees them only later: a tunnel keeps its UDP port on
+/// the host until then. Physical links go back to the host.
+fn remove_links_inside(name: &NetnsName, host: &mut Host, applied: &Netns) -> Result<()> {
+    if applied.links.values().all(|link| link.kind.host_end().is_some()) {
+        return Ok(());
+    }
+    let Found::Netns(fd) = netns::find(name)? else { return Ok(()) };
+    netns::inside(&fd, || {
+        let mut inner = Socket::open()?;
+        let observed = observe::observe(name, host, &mut inner, &Netns::default(), applied)?;
+        let links = observed.netns.links.iter().filter(|(_, link)| link.kind.host_end().is_none());
+        let changes: Vec<_> =
+            links.map(|(name, link)| NetnsChange::RemoveLink { name: name.clone(), kind: Box::new(link.kind.clone()) }).collect();
+        let on_host = BTreeMap::new();
+        let space = Netspace { name, host, inner: &mut inner, on_host: &on_host, observed: &observed };
+        inside::apply(space, &changes, &Netns::default())
+    })
+}
+
+/// Gives physical links their names on the host again: from a namespace that was deleted, the kernel returns them under the names
+/// that they had inside.
+fn rename_given_back(host: &mut Host, applied: &Netns) -> Result<()> {
+    for link in applied.links.values() {
+        let (Kind::Physical { parent }, Some(mac)) = (&link.kind, link.mac) else { continue };
+        if netlink::link_by_name(&mut host.socket, parent.as_str())?.is_some() {
+            continue;
+        }
+        let all = netlink::links(&mut host.socket)?;
+        if let Some(found) = all.iter().find(|found| found.mac == Some(mac) && found.kind.is_none()) {
+            netlink::rename(&mut host.socket, found, parent).with_context(|| format!("failed to give '{parent}' its name again"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the host ends that are ours: pairs that carry the name and the MAC address that we gave them, or whose other end is in

@@ -164,7 +164,7 @@ impl Run<'_> {
     /// Observes everything that the configuration or the manifest is about.
     fn look(&mut self) -> Result<Situation> {
         let root = &self.options.root;
-        let mut desired = desired::desired(self.config, &host::facts(root)?)?;
+        let mut desired = desired::desired(self.config, &host::facts(root, self.config)?)?;
         let mut observed = State::default();
         if !root.is_host() {
             // an image has files; the rest comes to be when it boots
@@ -242,7 +242,7 @@ impl Run<'_> {
         }
         let mut part = self.config.clone();
         part.namespaces.retain(|name, _| names.contains(name));
-        let part = desired::desired(&part, &host::facts(&self.options.root)?)?;
+        let part = desired::desired(&part, &host::facts(&self.options.root, self.config)?)?;
         changes.retain(|change| match change {
             Change::WriteFile { path, .. } => part.files.contains_key(path),
             Change::RemoveFile { .. } | Change::HostLink { after: None, .. } => false,

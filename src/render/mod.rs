@@ -58,6 +58,12 @@ fn header(source: &str) -> String {
     )
 }
 
+/// The copy of an nftables ruleset that `up` loads.
+#[must_use]
+pub fn ruleset(text: &str, path: &str) -> String {
+    format!("{}\n{text}", header(path))
+}
+
 /// What a `.network` file of somebody else gives its link: the values of `Address=`, and of `DHCP=` if that is not `no`.
 ///
 /// A file that cannot be read as systemd.syntax(7) gives nothing; networkd ignores such lines too.

@@ -1,4 +1,4 @@
-//! One namespace from within: what is there, making changes, waiting until it is usable.
+//! One namespace from within: making changes, waiting until it is usable.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,16 +10,18 @@ use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 
 use super::{
-    netlink::{self, Batch, GROUP_LINK, KernelLink, LOOPBACK, Monitor, Numbers, Request, Side, Socket},
+    netlink::{self, Batch, GROUP_LINK, KernelLink, Monitor, Numbers, Request, Side, Socket},
+    nftables,
+    observe::Observed,
     ready, sysctl,
 };
 use crate::{
-    diff::{NetnsChange, link_settings},
-    model::{Address, Dad, HostEnd, Kind, Link, LinkName, Netns, Route},
+    diff::NetnsChange,
+    model::{Dad, LinkName, Need, Netns, NetnsName},
 };
 
-/// How long `up` waits for a bridge that networkd or somebody else is still to make.
-pub const BRIDGE_WAIT: Duration = Duration::from_secs(15);
+/// How long `up` waits for a bridge or parent that networkd or somebody else is still to make.
+pub const LINK_WAIT: Duration = Duration::from_secs(15);
 
 /// How long duplicate detection waits for an answer with `dad = "wait"`, in milliseconds. The random delay before it is off in
 /// every namespace (`router_solicitation_delay`, see `desired`).
@@ -40,152 +42,58 @@ impl Host {
         Ok(Self { socket: Socket::open()?, netns: super::netns::host()? })
     }
 
-    /// Waits until all the bridges exist and are up, and gives their links.
-    pub fn bridges(&mut self, names: &BTreeSet<LinkName>) -> Result<BTreeMap<LinkName, KernelLink>> {
-        let deadline = Instant::now() + BRIDGE_WAIT;
+    /// Waits until the links that are needed on the host are there, and gives them.
+    pub fn links(&mut self, needs: &BTreeMap<LinkName, Need>) -> Result<BTreeMap<LinkName, KernelLink>> {
+        let deadline = Instant::now() + LINK_WAIT;
         let mut monitor = None;
         loop {
             let mut found = BTreeMap::new();
             let mut missing = None;
-            for name in names {
+            for (name, need) in needs {
                 match netlink::link_by_name(&mut self.socket, name.as_str())? {
-                    Some(link) if link.kind.as_deref() != Some("bridge") => bail!("link '{name}' is not a bridge"),
-                    Some(link) if link.up => {
+                    Some(link) if *need == Need::Bridge && link.kind.as_deref() != Some("bridge") => bail!("link '{name}' is not a bridge"),
+                    Some(link) if link.up || *need == Need::There => {
                         found.insert(name.clone(), link);
                     }
-                    Some(_) => missing = missing.or(Some((name, "is down"))),
-                    None => missing = missing.or(Some((name, "does not exist"))),
+                    Some(_) => missing = missing.or(Some((name, need, "is down"))),
+                    None => missing = missing.or(Some((name, need, "does not exist"))),
                 }
             }
-            let Some((name, why)) = missing else { return Ok(found) };
+            let Some((name, need, why)) = missing else { return Ok(found) };
             // subscribe first and look once more, or what happens in between is missed
             let Some(monitor) = &monitor else {
                 monitor = Some(Monitor::open(&[GROUP_LINK])?);
                 continue;
             };
             if !Monitor::wait(&[monitor], deadline)? {
-                bail!("bridge '{name}' {why}, after waiting {} s for it", BRIDGE_WAIT.as_secs());
+                let what = if *need == Need::Bridge { "bridge" } else { "link" };
+                bail!("{what} '{name}' {why}, after waiting {} s for it", LINK_WAIT.as_secs());
             }
         }
     }
-}
-
-/// What is in a namespace.
-#[derive(Debug, Default)]
-pub struct Observed {
-    pub netns: Netns,
-    /// Indexes of the links.
-    pub indexes: BTreeMap<LinkName, u32>,
-    pub loopback_up: bool,
-    /// Addresses, by the index of their link, that duplicate detection has refused. They are not in `netns`: nobody can use them.
-    pub refused: Vec<(u32, Address)>,
-}
-
-/// Reads what is in the namespace of the calling thread: of links only those of `applied` and those wanted; of addresses and routes
-/// only those that this tool added and those wanted. The others belong to services and admins.
-pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Netns) -> Result<Observed> {
-    let mut netns = Netns::default();
-    let mut loopback_up = false;
-    for (key, value) in &wanted.sysctl {
-        let void = || sysctl::is_void(key).then(|| value.clone());
-        netns.sysctl.extend(sysctl::read(key)?.or_else(void).map(|value| (key.clone(), value)));
-    }
-    let mut names = BTreeMap::new();
-    let mut indexes = BTreeMap::new();
-    for kernel in netlink::links(inner)? {
-        loopback_up |= kernel.name == "lo" && kernel.up;
-        let (Some("veth"), Some(peer), true) = (kernel.kind.as_deref(), kernel.peer, kernel.elsewhere) else { continue };
-        let Ok(name) = LinkName::parse(&kernel.name) else { continue };
-        let Some(end) = netlink::link_by_index(&mut host.socket, peer)?.filter(|end| end.peer == Some(kernel.index)) else { continue };
-        let Ok(end_name) = LinkName::parse(&end.name) else { continue };
-        // a service or an admin may have made pairs of its own
-        let is_of = |netns: &Netns| {
-            let same = |host_end: &HostEnd, link: &Link| host_end.name == end_name || link.mac == kernel.mac || host_end.mac == end.mac;
-            netns.links.get(&name).is_some_and(|link| link.kind.host_end().is_some_and(|host_end| same(host_end, link)))
-        };
-        if !is_of(wanted) && !is_of(applied) {
-            continue;
-        }
-        let bridge = match end.master {
-            Some(master) => netlink::link_by_index(&mut host.socket, master)?.and_then(|b| LinkName::parse(&b.name).ok()),
-            None => None,
-        };
-        let wanted = wanted.links.get(&name);
-        for (key, _) in wanted.iter().flat_map(|w| link_settings(&name, w.dad, w.accept_ra)) {
-            netns.sysctl.extend(sysctl::read(&key)?.map(|value| (key, value)));
-        }
-        let link = Link {
-            up: kernel.up && end.up,
-            mac: kernel.mac,
-            mtu: Some(if kernel.mtu == end.mtu { kernel.mtu } else { 0 }),
-            dad: wanted.map_or(Dad::default(), |w| w.dad),
-            accept_ra: wanted.is_some_and(|w| w.accept_ra),
-            announce: wanted.is_some_and(|w| w.announce),
-            addresses: Vec::new(),
-            routes: Vec::new(),
-            kind: Kind::Veth(HostEnd { mac: end.mac, bridge, ..HostEnd::new(end_name) }),
-        };
-        names.insert(kernel.index, name.clone());
-        indexes.insert(name.clone(), kernel.index);
-        netns.links.insert(name, link);
-    }
-    let mut refused = Vec::new();
-    for state in netlink::addresses(inner)? {
-        if state.index == LOOPBACK {
-            let address = state.address.canonical(&LinkName::loopback());
-            if state.ours || wanted.loopback_addresses.iter().any(|a| a.canonical(&LinkName::loopback()) == address) {
-                netns.loopback_addresses.push(address);
-            }
-            continue;
-        }
-        let Some(name) = names.get(&state.index) else { continue };
-        let address = state.address.canonical(name);
-        if state.duplicate && state.ours {
-            refused.push((state.index, address));
-            continue;
-        }
-        let is_wanted = || wanted.links.get(name).is_some_and(|l| l.addresses.iter().any(|a| a.canonical(name) == address));
-        if let Some(link) = netns.links.get_mut(name).filter(|_| state.ours || is_wanted()) {
-            link.addresses.push(address);
-        }
-    }
-    for state in netlink::routes(inner)? {
-        let is_in = |routes: &[Route]| state.ours || routes.iter().any(|r| r.canonical() == state.route.canonical());
-        match state.index {
-            None if is_in(&wanted.routes) => netns.routes.push(state.route.clone()),
-            None => {}
-            Some(index) => {
-                let Some(name) = names.get(&index) else { continue };
-                let routes = wanted.links.get(name).map(|link| link.routes.as_slice()).unwrap_or_default();
-                if let Some(link) = netns.links.get_mut(name).filter(|_| is_in(routes)) {
-                    link.routes.push(state.route.clone());
-                }
-            }
-        }
-    }
-    if !(wanted.rules.is_empty() && applied.rules.is_empty()) {
-        let rules = netlink::rules(inner)?.into_iter().filter(|state| state.ours || wanted.rules.contains(&state.rule));
-        netns.rules.extend(rules.map(|state| state.rule));
-    }
-    Ok(Observed { netns, indexes, loopback_up, refused })
 }
 
 /// What `apply` works on: both sides, and what they have.
 #[derive(Debug)]
 pub struct Netspace<'a> {
+    pub name: &'a NetnsName,
     pub host: &'a mut Host,
     pub inner: &'a mut Socket,
-    pub bridges: &'a BTreeMap<LinkName, KernelLink>,
+    /// Bridges and parents.
+    pub on_host: &'a BTreeMap<LinkName, KernelLink>,
     /// What `observe` found; nothing in a namespace that has just been made.
     pub observed: &'a Observed,
 }
 
 /// Makes the changes, in order, and waits until all that is desired is usable. Runs inside the namespace.
-pub fn apply(space: Netspace, changes: &[NetnsChange], desired: &Netns) -> Result<()> {
-    let Netspace { host, inner, bridges, observed } = space;
+pub fn apply<'a>(space: Netspace<'a>, changes: &'a [NetnsChange], desired: &'a Netns) -> Result<()> {
+    let Netspace { name, host, inner, on_host, observed } = space;
+    let inner_netns = super::netns::current()?;
     let mut numbers = Numbers {
         host_netns: host.netns.as_raw_fd(),
-        bridges: bridges.iter().map(|(name, link)| (name.clone(), link.index)).collect(),
+        inner_netns: inner_netns.as_raw_fd(),
+        on_host: on_host.iter().map(|(name, link)| (name.clone(), link.index)).collect(),
+        hardware: observed.hardware.clone(),
         links: observed.indexes.clone(),
         fast_dad: fast_dad(changes),
     };
@@ -196,7 +104,9 @@ pub fn apply(space: Netspace, changes: &[NetnsChange], desired: &Netns) -> Resul
             numbers.fast_dad.insert(name.clone());
         }
     }
-    let mut queue = Queue { host, inner, batch: Batch::default(), side: Side::Inside };
+    let new = !observed.loopback_up;
+    let mut queue =
+        Queue { host, inner, ruleset: Box::new(|| nftables::set(name, desired, new)), batch: Batch::default(), side: Side::Inside };
     for (index, address) in &observed.refused {
         queue.push(None, netlink::remove_address(*index, address))?;
     }
@@ -283,6 +193,7 @@ fn is_late(change: &NetnsChange) -> bool {
 struct Queue<'a> {
     host: &'a mut Host,
     inner: &'a mut Socket,
+    ruleset: Box<dyn Fn() -> Result<()> + 'a>,
     batch: Batch<Option<&'a NetnsChange>>,
     side: Side,
 }
@@ -293,6 +204,10 @@ impl<'a> Queue<'a> {
         if let NetnsChange::SetSysctl { key, value } = change {
             self.flush()?;
             return sysctl::write(key, value);
+        }
+        if let NetnsChange::SetRuleset { .. } = change {
+            self.flush()?;
+            return (self.ruleset)().with_context(failed);
         }
         for request in netlink::requests(change, numbers).with_context(failed)? {
             self.push(Some(change), request)?;

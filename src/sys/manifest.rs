@@ -7,10 +7,12 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::fs::{self, Root};
-use crate::model::{File, Provenance};
+use crate::{
+    derive::sha256,
+    model::{File, Provenance},
+};
 
 /// Where the manifest is.
 pub const PATH: &str = "/var/lib/netns-networkd/manifest.toml";
@@ -25,12 +27,6 @@ pub struct Manifest {
     /// Path -> SHA-256 of the contents that we wrote: one, while a run is under way the old one and the new one.
     #[serde(default)]
     pub files: BTreeMap<PathBuf, BTreeSet<String>>,
-}
-
-/// The SHA-256 of a text, in hexadecimal.
-#[must_use]
-pub fn hash(text: &str) -> String {
-    Sha256::digest(text).iter().fold(String::with_capacity(64), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 impl Manifest {
@@ -60,7 +56,7 @@ impl Manifest {
         }
         let Some(content) = fs::read_text(&at)? else { return Ok(None) };
         let provenance = match listed {
-            Some(hashes) if hashes.contains(&hash(&content)) => Provenance::Ours,
+            Some(hashes) if hashes.contains(&sha256(&content)) => Provenance::Ours,
             Some(_) => Provenance::Edited,
             None => Provenance::Foreign,
         };

@@ -8,6 +8,8 @@ pub mod inside;
 pub mod manifest;
 pub mod netlink;
 pub mod netns;
+pub mod nftables;
+pub mod observe;
 pub mod ready;
 pub mod sysctl;
 pub mod terminal;

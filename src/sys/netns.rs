@@ -21,7 +21,8 @@ use rustix::{
     thread::{LinkNameSpaceType, UnshareFlags},
 };
 
-use crate::model::{NetnsName, Place};
+use super::netlink::{self, Socket};
+use crate::model::{LinkName, NetnsName, Place};
 
 /// Where named namespaces are, for `ip netns` and `NetworkNamespacePath=` alike.
 pub const DIRECTORY: &str = "/run/netns";
@@ -59,6 +60,11 @@ pub fn host() -> Result<OwnedFd> {
     Ok(File::open("/proc/self/ns/net").context("failed to open the host's network namespace")?.into())
 }
 
+/// Opens the network namespace of the calling thread.
+pub fn current() -> Result<OwnedFd> {
+    Ok(File::open("/proc/thread-self/ns/net").context("failed to open the network namespace")?.into())
+}
+
 /// Runs `work` on a thread inside a namespace.
 pub fn inside<T: Send>(netns: &OwnedFd, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     on_thread(|| {
@@ -79,12 +85,7 @@ pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e).with_context(|| format!("failed to create {}", path.display())),
         }
-        // SAFETY: CLONE_NEWNET changes this thread's network namespace alone. What makes unshare(2) unsafe is CLONE_FILES,
-        // which would take file descriptors from under other threads.
-        #[allow(unsafe_code)]
-        let unshared = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) };
-        unshared
-            .context("failed to make a network namespace")
+        unshare()
             .and_then(|()| {
                 mount_bind("/proc/thread-self/ns/net", &path).with_context(|| format!("failed to mount the netns on {}", path.display()))
             })
@@ -94,6 +95,25 @@ pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send
         drop(lock);
         work()
     })
+}
+
+/// Runs `work` on a thread inside a namespace without a name, which goes with it. Links of the names given are in it.
+pub fn scratch<T: Send>(links: &[&LinkName], work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    on_thread(|| {
+        unshare()?;
+        let mut socket = Socket::open()?;
+        netlink::add_placeholders(&mut socket, links)?;
+        work()
+    })
+}
+
+/// Gives the calling thread a network namespace of its own.
+fn unshare() -> Result<()> {
+    // SAFETY: CLONE_NEWNET changes this thread's network namespace alone. What makes unshare(2) unsafe is CLONE_FILES, which would
+    // take file descriptors from under other threads.
+    #[allow(unsafe_code)]
+    let unshared = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) };
+    unshared.context("failed to make a network namespace")
 }
 
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

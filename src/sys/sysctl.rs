@@ -30,6 +30,18 @@ pub fn read(key: &str) -> Result<Option<String>> {
     }
 }
 
+/// Reads a parameter; of a link that is not there yet, what it will begin with.
+pub fn read_or_default(key: &str) -> Result<Option<String>> {
+    if let Some(value) = read(key)? {
+        return Ok(Some(value));
+    }
+    let parts: Vec<&str> = key.split('.').collect();
+    match parts[..] {
+        [net, family, table, _, ref rest @ ..] if !rest.is_empty() => read(&[&[net, family, table, "default"], rest].concat().join(".")),
+        _ => Ok(None),
+    }
+}
+
 /// Tells whether a parameter is IPv6's on a kernel without IPv6 (`ipv6.disable=1`): then it holds whatever is wanted.
 #[must_use]
 pub fn is_void(key: &str) -> bool {

@@ -8,12 +8,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rtnetlink::{
-    AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    AddressMessageBuilder, LinkDummy, LinkIpVlan, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkWireguard,
+    RouteMessageBuilder,
     packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo},
-        link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
+        link::{InfoData, InfoVeth, IpVlanMode, LinkAttribute, LinkMessage, MacVlanMode},
         neighbour_table::{NeighbourTableAttribute, NeighbourTableMessage, NeighbourTableParameter},
         route::{RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType},
         rule::{RuleAction, RuleAttribute, RuleMessage},
@@ -21,7 +22,7 @@ use rtnetlink::{
 };
 use rustix::io::Errno;
 
-use super::{Batch, LOOPBACK, PROTOCOL, Socket};
+use super::{Batch, KernelLink, LOOPBACK, PROTOCOL, Socket};
 use crate::{
     diff::NetnsChange,
     model::{self, Address, Dad, Fwmark, HostEnd, Kind, Link, LinkName, Mac, Route, Rule, Scope},
@@ -50,8 +51,12 @@ pub struct Request {
 pub struct Numbers {
     /// The host's network namespace, open until the kernel has answered.
     pub host_netns: RawFd,
-    /// Indexes of the bridges, on the host.
-    pub bridges: BTreeMap<LinkName, u32>,
+    /// The namespace itself, open until the kernel has answered.
+    pub inner_netns: RawFd,
+    /// Indexes of the bridges and parents, on the host.
+    pub on_host: BTreeMap<LinkName, u32>,
+    /// Addresses that physical links have by themselves.
+    pub hardware: BTreeMap<LinkName, Mac>,
     /// Indexes of the links inside.
     pub links: BTreeMap<LinkName, u32>,
     /// Links whose duplicate detection is shortened while they are made.
@@ -70,8 +75,8 @@ impl Numbers {
         name.map(|name| self.link(name)).transpose()
     }
 
-    fn bridge(&self, name: &LinkName) -> Result<u32> {
-        self.bridges.get(name).copied().with_context(|| format!("bridge '{name}' has gone meanwhile"))
+    fn on_host(&self, name: &LinkName) -> Result<u32> {
+        self.on_host.get(name).copied().with_context(|| format!("link '{name}' of the host has gone meanwhile"))
     }
 }
 
@@ -111,12 +116,11 @@ pub fn remove_address(index: u32, address: &Address) -> Request {
 pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>> {
     Ok(match change {
         NetnsChange::Add | NetnsChange::Remove | NetnsChange::SetSysctl { .. } | NetnsChange::SetRuleset { .. } => Vec::new(),
-        NetnsChange::AddLink { name, link } => {
-            vec![add_link(name, link, numbers)?]
-        }
-        NetnsChange::RemoveLink { name, .. } => {
-            vec![inside(RouteNetlinkMessage::DelLink(LinkUnspec::new_with_index(numbers.link(name)?).build()), 0)]
-        }
+        NetnsChange::AddLink { name, link } => add_link(name, link, numbers)?,
+        NetnsChange::RemoveLink { name, kind } => match &**kind {
+            Kind::Physical { parent } => give_back(name, parent, numbers)?,
+            _ => vec![inside(RouteNetlinkMessage::DelLink(LinkUnspec::new_with_index(numbers.link(name)?).build()), 0)],
+        },
         NetnsChange::SetMac { name, mac } => vec![inside(set_mac(numbers.link(name)?, *mac), 0)],
         NetnsChange::SetHostMac { host_end, mac } => vec![host(set(by_name(host_end).address(mac.0.to_vec())))],
         NetnsChange::SetMtu { name, host_end, mtu } => {
@@ -129,7 +133,7 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
             host_end.iter().map(|end| host(set(by_name(end).up()))).chain([peer]).collect()
         }
         NetnsChange::SetBridge { host_end, bridge: Some(bridge) } => {
-            vec![host(set(by_name(host_end).controller(numbers.bridge(bridge)?)))]
+            vec![host(set(by_name(host_end).controller(numbers.on_host(bridge)?)))]
         }
         NetnsChange::SetBridge { host_end, bridge: None } => vec![host(set(by_name(host_end).nocontroller()))],
         NetnsChange::AddAddress { link, address, dad, replace } => {
@@ -186,6 +190,34 @@ pub fn remove_links(socket: &mut Socket, indexes: &[u32]) -> Result<()> {
     }
 }
 
+/// Gives a link of the host another name, and its own MAC address.
+pub fn rename(socket: &mut Socket, link: &KernelLink, name: &LinkName) -> Result<()> {
+    let one = || LinkUnspec::new_with_index(link.index);
+    let mut batch = Batch::default();
+    batch.push((), set(one().down()), 0);
+    if let Some(mac) = link.hardware {
+        batch.push((), set_mac(link.index, mac), 0);
+    }
+    batch.push((), set(one().name(name.as_str())), 0);
+    match socket.request(batch)?.into_iter().next() {
+        Some(((), refusal)) => Err(refusal.into()),
+        None => Ok(()),
+    }
+}
+
+/// Makes links of these names that lead nowhere, for trying things out in a throw-away namespace.
+pub fn add_placeholders(socket: &mut Socket, names: &[&LinkName]) -> Result<()> {
+    let mut batch = Batch::default();
+    for (n, name) in names.iter().enumerate() {
+        let pair = LinkMessageBuilder::<LinkVeth>::new(name.as_str(), &format!("placeholder{n}"));
+        batch.push((), RouteNetlinkMessage::NewLink(pair.build()), NLM_F_CREATE | NLM_F_EXCL);
+    }
+    match socket.request(batch)?.into_iter().next() {
+        Some(((), refusal)) => Err(refusal).context("failed to make links in a throw-away namespace"),
+        None => Ok(()),
+    }
+}
+
 fn by_name(name: &LinkName) -> LinkMessageBuilder<LinkUnspec> {
     LinkUnspec::new_with_name(name.as_str())
 }
@@ -194,12 +226,53 @@ fn set(builder: LinkMessageBuilder<LinkUnspec>) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(builder.build())
 }
 
-fn add_link(name: &LinkName, link: &Link, numbers: &Numbers) -> Result<Request> {
-    let message = match &link.kind {
-        Kind::Veth(end) => veth(name, link, end, numbers)?,
-        _ => bail!("not built"),
-    };
-    Ok(inside(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL))
+/// A link that has nothing on the host is made by the socket inside. One that stands on the host's network is made by the host's
+/// socket and born inside: the kernel looks up its parent, and opens WireGuard's UDP socket, in the namespace of the socket.
+fn add_link(name: &LinkName, link: &Link, numbers: &Numbers) -> Result<Vec<Request>> {
+    const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
+    let here = |message| Ok(vec![inside(RouteNetlinkMessage::NewLink(message), NEW)]);
+    let from_host = |message| Ok(vec![Request { side: Side::Host, message: RouteNetlinkMessage::NewLink(message), flags: NEW }]);
+    match &link.kind {
+        Kind::Veth(end) => here(veth(name, link, end, numbers)?),
+        Kind::Dummy => here(own(LinkDummy::new(name.as_str()), link).build()),
+        Kind::Macvlan { parent } => {
+            let index = numbers.on_host(parent)?;
+            let new = LinkMacVlan::new(name.as_str(), index, MacVlanMode::Bridge).setns_by_fd(numbers.inner_netns);
+            from_host(own(new, link).build())
+        }
+        Kind::Ipvlan { parent } => {
+            let index = numbers.on_host(parent)?;
+            let new = LinkIpVlan::new(name.as_str(), index, IpVlanMode::L2).setns_by_fd(numbers.inner_netns);
+            from_host(own(new, link).build())
+        }
+        Kind::Wireguard(_) => from_host(own(LinkWireguard::new(name.as_str()).setns_by_fd(numbers.inner_netns), link).build()),
+        Kind::Physical { parent } => {
+            // it arrives down and without addresses, and only then its MAC address can be changed
+            let moved = LinkUnspec::new_with_index(numbers.on_host(parent)?).name(name.as_str()).setns_by_fd(numbers.inner_netns);
+            let settings = own(by_name(name), link).build();
+            Ok(vec![host(set(moved)), inside(RouteNetlinkMessage::SetLink(settings), 0)])
+        }
+    }
+}
+
+/// MAC address and MTU of a link that is no pair.
+fn own<T>(mut builder: LinkMessageBuilder<T>, link: &Link) -> LinkMessageBuilder<T> {
+    if let Some(mac) = link.mac {
+        builder = builder.address(mac.0.to_vec());
+    }
+    if let Some(mtu) = link.mtu {
+        builder = builder.mtu(mtu);
+    }
+    builder
+}
+
+/// Gives a physical link back to the host, under its name there and with the MAC address of the hardware.
+fn give_back(name: &LinkName, parent: &LinkName, numbers: &Numbers) -> Result<Vec<Request>> {
+    let index = numbers.link(name)?;
+    let down = inside(set(LinkUnspec::new_with_index(index).down()), 0);
+    let mac = numbers.hardware.get(name).map(|mac| inside(set_mac(index, *mac), 0));
+    let moved = inside(set(LinkUnspec::new_with_index(index).name(parent.as_str()).setns_by_fd(numbers.host_netns)), 0);
+    Ok(std::iter::once(down).chain(mac).chain([moved]).collect())
 }
 
 /// Both ends in one message, as [`Link`] says: names, MACs, MTUs; the host end is born on the host, up and in its bridge, the
@@ -226,7 +299,7 @@ fn veth(name: &LinkName, link: &Link, host_end: &HostEnd, numbers: &Numbers) -> 
         end = end.mtu(mtu);
     }
     if let Some(bridge) = &host_end.bridge {
-        end = end.controller(numbers.bridge(bridge)?);
+        end = end.controller(numbers.on_host(bridge)?);
     }
     Ok(end.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build()))).build())
 }

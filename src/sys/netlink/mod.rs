@@ -5,7 +5,9 @@ mod message;
 mod read;
 mod socket;
 
-pub use message::{Numbers, Request, Side, loopback_up, neighbour_timer, remove_address, remove_links, requests, set_mac};
+pub use message::{
+    Numbers, Request, Side, add_placeholders, loopback_up, neighbour_timer, remove_address, remove_links, rename, requests, set_mac,
+};
 pub use read::{AddressState, KernelLink, PortState, RouteState, RuleState, addresses, link_by_index, link_by_name, links, routes, rules};
 pub use socket::{Batch, Monitor, Refusal, Socket};
 

@@ -27,6 +27,8 @@ pub struct KernelLink {
     /// `veth`, `bridge`, …; none for a physical link.
     pub kind: Option<String>,
     pub mac: Option<Mac>,
+    /// The address of the hardware, where there is any.
+    pub hardware: Option<Mac>,
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
@@ -54,6 +56,7 @@ impl From<LinkMessage> for KernelLink {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
                 LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+                LinkAttribute::PermAddress(bytes) => link.hardware = bytes.try_into().ok().map(Mac),
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(index) if index != 0 => link.master = Some(index),
                 LinkAttribute::Link(index) => link.peer = Some(index),

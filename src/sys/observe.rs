@@ -1,0 +1,155 @@
+//! What is in a namespace, read from within.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::{
+    inside::Host,
+    netlink::{self, KernelLink, LOOPBACK, Socket},
+    nftables, sysctl,
+};
+use crate::{
+    diff::link_settings,
+    model::{Address, Dad, HostEnd, Kind, Link, LinkName, Mac, Netns, NetnsName, Route},
+};
+
+/// What is in a namespace.
+#[derive(Debug, Default)]
+pub struct Observed {
+    pub netns: Netns,
+    /// Indexes of the links.
+    pub indexes: BTreeMap<LinkName, u32>,
+    /// Addresses that physical links have by themselves.
+    pub hardware: BTreeMap<LinkName, Mac>,
+    pub loopback_up: bool,
+    /// Addresses, by the index of their link, that duplicate detection has refused. They are not in `netns`: nobody can use them.
+    pub refused: Vec<(u32, Address)>,
+}
+
+/// Reads what is in the namespace of the calling thread: of links only those of `applied` and those wanted; of addresses, routes
+/// and rules only those that this tool added and those wanted. The others belong to services and admins.
+pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Netns) -> Result<Observed> {
+    let mut observed = Observed::default();
+    let netns = &mut observed.netns;
+    for key in wanted.sysctl.keys() {
+        let void = || sysctl::is_void(key).then(|| wanted.sysctl[key].clone());
+        netns.sysctl.extend(sysctl::read(key)?.or_else(void).map(|value| (key.clone(), value)));
+    }
+    if wanted.ruleset.is_some() || applied.ruleset.is_some() {
+        netns.ruleset = nftables::loaded(name)?;
+    }
+    let mut names = BTreeMap::new();
+    for kernel in netlink::links(inner)? {
+        observed.loopback_up |= kernel.name == "lo" && kernel.up;
+        let Ok(name) = LinkName::parse(&kernel.name) else { continue };
+        let candidates: Vec<&Link> = [wanted, applied].iter().filter_map(|netns| netns.links.get(&name)).collect();
+        let Some(found) = find(host, &kernel, &candidates)? else { continue };
+        let wanted = wanted.links.get(&name);
+        for (key, _) in wanted.iter().flat_map(|w| link_settings(&name, w.dad, w.accept_ra)) {
+            netns.sysctl.extend(sysctl::read(&key)?.map(|value| (key, value)));
+        }
+        let link = Link {
+            up: kernel.up && found.host_end_up,
+            mac: kernel.mac,
+            mtu: Some(if found.host_end_mtu.is_none_or(|mtu| mtu == kernel.mtu) { kernel.mtu } else { 0 }),
+            dad: wanted.map_or(Dad::default(), |w| w.dad),
+            accept_ra: wanted.is_some_and(|w| w.accept_ra),
+            announce: wanted.is_some_and(|w| w.announce),
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            kind: found.kind,
+        };
+        names.insert(kernel.index, name.clone());
+        observed.indexes.insert(name.clone(), kernel.index);
+        observed.hardware.extend(kernel.hardware.map(|mac| (name.clone(), mac)));
+        netns.links.insert(name, link);
+    }
+    for state in netlink::addresses(inner)? {
+        let lo = LinkName::loopback();
+        let Some(name) = names.get(&state.index).or((state.index == LOOPBACK).then_some(&lo)) else { continue };
+        let address = state.address.canonical(name);
+        if state.duplicate && state.ours {
+            observed.refused.push((state.index, address));
+            continue;
+        }
+        let wanted = if *name == lo { Some(&wanted.loopback_addresses) } else { wanted.links.get(name).map(|link| &link.addresses) };
+        let is_wanted = || wanted.is_some_and(|addresses| addresses.iter().any(|a| a.canonical(name) == address));
+        if state.ours || is_wanted() {
+            let to = if *name == lo { Some(&mut netns.loopback_addresses) } else { netns.links.get_mut(name).map(|l| &mut l.addresses) };
+            to.into_iter().for_each(|list| list.push(address.clone()));
+        }
+    }
+    for state in netlink::routes(inner)? {
+        let link = match state.index {
+            Some(index) => Some(names.get(&index)),
+            None => None,
+        };
+        let (wanted, to): (&[Route], _) = match link {
+            None => (&wanted.routes, Some(&mut netns.routes)),
+            Some(None) => continue,
+            Some(Some(name)) => {
+                let wanted = wanted.links.get(name).map(|link| link.routes.as_slice()).unwrap_or_default();
+                (wanted, netns.links.get_mut(name).map(|link| &mut link.routes))
+            }
+        };
+        if state.ours || wanted.iter().any(|route| route.canonical() == state.route.canonical()) {
+            to.into_iter().for_each(|list| list.push(state.route.clone()));
+        }
+    }
+    if !(wanted.rules.is_empty() && applied.rules.is_empty()) {
+        let rules = netlink::rules(inner)?.into_iter().filter(|state| state.ours || wanted.rules.contains(&state.rule));
+        netns.rules.extend(rules.map(|state| state.rule));
+    }
+    Ok(observed)
+}
+
+/// A link that is ours.
+struct Found {
+    kind: Kind,
+    host_end_up: bool,
+    host_end_mtu: Option<u32>,
+}
+
+/// Tells whether a link inside is one of the candidates; a service or an admin may have made links of their own.
+fn find(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Result<Option<Found>> {
+    let alone = |kind: &Kind| Found { kind: kind.clone(), host_end_up: true, host_end_mtu: None };
+    for candidate in candidates {
+        let kind = &candidate.kind;
+        let is_kind = kernel.kind.as_deref() == Some(kind.as_str());
+        let found = match kind {
+            Kind::Veth(_) if is_kind => find_pair(host, kernel, candidates)?,
+            Kind::Macvlan { parent } | Kind::Ipvlan { parent } if is_kind && kernel.elsewhere => {
+                let below = kernel.peer.map(|index| netlink::link_by_index(&mut host.socket, index)).transpose()?.flatten();
+                below.filter(|below| below.name == parent.as_str()).map(|_| alone(kind))
+            }
+            Kind::Dummy | Kind::Wireguard(_) if is_kind => Some(alone(kind)),
+            // whatever it is, it came from the host
+            Kind::Physical { .. } => Some(alone(kind)),
+            _ => None,
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+fn find_pair(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Result<Option<Found>> {
+    let Some(peer) = kernel.peer.filter(|_| kernel.elsewhere) else { return Ok(None) };
+    let end = netlink::link_by_index(&mut host.socket, peer)?.filter(|end| end.peer == Some(kernel.index));
+    let Some((end, Ok(name))) = end.map(|end| (end.clone(), LinkName::parse(&end.name))) else { return Ok(None) };
+    let same = |link: &&Link| {
+        let is_end = |host_end: &HostEnd| host_end.name == name || link.mac == kernel.mac || host_end.mac == end.mac;
+        link.kind.host_end().is_some_and(is_end)
+    };
+    if !candidates.iter().any(same) {
+        return Ok(None);
+    }
+    let bridge = match end.master {
+        Some(master) => netlink::link_by_index(&mut host.socket, master)?.and_then(|b| LinkName::parse(&b.name).ok()),
+        None => None,
+    };
+    let kind = Kind::Veth(HostEnd { mac: end.mac, bridge, ..HostEnd::new(name) });
+    Ok(Some(Found { kind, host_end_up: end.up, host_end_mtu: Some(end.mtu) }))
+}
