@@ -435,7 +435,10 @@ impl fmt::Display for NetnsChange {
             Self::SetRuleset { before: None, after: Some(_) } => f.write_str("load nftables ruleset"),
             Self::SetRuleset { after: Some(_), .. } => f.write_str("replace nftables ruleset"),
             Self::SetRuleset { after: None, .. } => f.write_str("remove nftables ruleset"),
-            Self::AddLink { name, link } => write!(f, "add link '{name}' with {}", link.kind),
+            Self::AddLink { name, link } => match &link.kind {
+                Kind::Physical { parent } => write!(f, "move the host's link '{parent}' in as '{name}'"),
+                kind => write!(f, "add link '{name}' with {kind}"),
+            },
             Self::RemoveLink { name, kind } => match &**kind {
                 Kind::Physical { parent } => write!(f, "give link '{name}' back to the host as '{parent}'"),
                 Kind::Veth(HostEnd { name: host_end, .. }) => write!(f, "remove link '{name}' with host end '{host_end}'"),

@@ -1,11 +1,14 @@
 //! What `sync` says about a host: reasons not to begin, what a person should look at, and why something does not show.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use anyhow::Result;
 
 use super::{
-    host,
+    host, netns,
     sync::{Event, Refused, Run, Situation},
 };
 use crate::{
@@ -13,7 +16,7 @@ use crate::{
     desired::{self, networkd_path},
     diff::Change,
     error,
-    model::{LinkName, State, UnitName},
+    model::{Kind, LinkName, Need, State, UnitName},
     render,
     sys::{self, fs, nftables, sysctl},
 };
@@ -54,6 +57,7 @@ impl Run<'_> {
                 }
             }
         }
+        reasons.extend(self.links_in_use()?);
         for (name, unit) in &situation.loaded {
             let joined: Vec<_> = unit.joins_namespace_of.iter().filter(|other| *other != name.as_str()).cloned().collect();
             if !joined.is_empty() && situation.desired.units.contains_key(name) {
@@ -92,6 +96,30 @@ impl Run<'_> {
         reasons
     }
 
+    /// Names the physical links that are to go into namespaces and that the host itself uses.
+    fn links_in_use(&mut self) -> Result<Vec<String>> {
+        let mut reasons = Vec::new();
+        let physical: Vec<(String, LinkName)> = (self.config.namespaces.values())
+            .flat_map(|n| n.netns.links.values().map(|link| (&n.netns.source, &link.kind)))
+            .filter_map(|(source, kind)| if let Kind::Physical { parent } = kind { Some((source.clone(), parent.clone())) } else { None })
+            .collect();
+        let found = if self.options.root.is_host() { host::links(physical.iter().map(|(_, link)| link.clone()))? } else { BTreeMap::new() };
+        for (source, name) in physical.iter().filter(|(_, name)| found.contains_key(name)) {
+            let mut own: BTreeSet<String> = found[name].addresses.iter().filter(|a| !is_link_local(a)).map(ToString::to_string).collect();
+            own.extend(self.file_of_somebody_else(name)?);
+            let used = match &found[name].master {
+                Some(master) => format!("is a port of '{master}'"),
+                None if own.is_empty() => continue,
+                None => format!("has addresses of its own ({})", own.into_iter().collect::<Vec<_>>().join(", ")),
+            };
+            reasons.push(format!(
+                "{source}: link '{name}' {used}; moved into a namespace it would take them from the host\n  hint: take them from its .network \
+                 file (`networkctl status {name}` names it), or choose kind = \"macvlan\""
+            ));
+        }
+        Ok(reasons)
+    }
+
     /// Reads what the `.network` file that a link has now gives it; nothing if that file is ours.
     pub(super) fn file_of_somebody_else(&mut self, link: &LinkName) -> Result<Vec<String>> {
         let Some(path) = host::network_file(self.bus()?, link) else { return Ok(Vec::new()) };
@@ -120,14 +148,20 @@ impl Run<'_> {
             }
         }
         let known: BTreeSet<_> = self.config.bridges.keys().cloned().collect();
-        let needed: BTreeSet<LinkName> = self.config.namespaces.values().flat_map(|n| desired::bridges(&n.netns)).collect();
-        let foreign: Vec<LinkName> = needed.difference(&known).cloned().collect();
-        let found = if self.options.root.is_host() { host::links(foreign.clone()).ok() } else { None };
-        for bridge in foreign {
-            if found.as_ref().is_some_and(|found| !found.contains_key(&bridge)) {
-                warnings.push(format!(
-                    "bridge '{bridge}' does not exist and no [bridge.{bridge}] makes it: the namespaces on it cannot start until somebody else does"
-                ));
+        let applied = |name| netns::read_applied(name).ok().flatten().unwrap_or_default();
+        let needs = self.config.namespaces.iter().flat_map(|(name, namespace)| netns::needs(&namespace.netns, &applied(name)));
+        let needs: BTreeMap<LinkName, Need> = needs.filter(|(name, _)| !known.contains(name)).collect();
+        let found = if self.options.root.is_host() { host::links(needs.keys().cloned()).ok() } else { None };
+        for (link, need) in needs {
+            let missing = found.as_ref().is_some_and(|found| !found.contains_key(&link));
+            match need {
+                Need::Bridge if missing => warnings.push(format!(
+                    "bridge '{link}' does not exist and no [bridge.{link}] makes it: the namespaces on it cannot start until somebody else does"
+                )),
+                Need::Up | Need::There if missing => {
+                    warnings.push(format!("link '{link}' does not exist: the namespaces that need it cannot start until it does"));
+                }
+                _ => {}
             }
         }
         warnings.sort();

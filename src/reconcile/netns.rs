@@ -150,7 +150,8 @@ fn resolve(name: &NetnsName, netns: &mut Netns, host: &mut Host, on_host: &BTree
 }
 
 /// The links that have to be on the host now: a physical one that is inside already has left it.
-fn needs(netns: &Netns, applied: &Netns) -> BTreeMap<LinkName, Need> {
+#[must_use]
+pub fn needs(netns: &Netns, applied: &Netns) -> BTreeMap<LinkName, Need> {
     let mut needs = netns.needs();
     let moved = |link: &&Link| matches!(link.kind, Kind::Physical { .. });
     for parent in applied.links.values().filter(moved).filter_map(|link| link.kind.parent()) {
