@@ -14,6 +14,7 @@ mod host_failures;
 mod host_main;
 mod host_sync;
 mod host_units;
+mod inside;
 mod laws;
 mod netns;
 mod render;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         host_main::trials,
         host_sync::trials,
         host_units::trials,
+        inside::trials,
         laws::trials,
         netns::trials,
         render::trials,

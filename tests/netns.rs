@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use netns_networkd::config::{SourceFile, parse};
-use netns_networkd::desired::{Facts, desired, record_path};
+use netns_networkd::desired::{Facts, RECORDS, desired};
 use serde_json::Value;
 
 use crate::common::{Output, Sandbox, Shell, diff};
@@ -72,7 +72,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A throw-away host with the bridge br0, which has an address of each family, `192.0.2.1/24` and `2001:db8:1::1/64`.
-struct Net(Sandbox);
+pub struct Net(Sandbox);
 
 impl Shell for Net {
     fn enter(&self) -> Vec<String> {
@@ -96,7 +96,7 @@ const BRIDGE: &str = "ip link add br0 address 02:00:00:00:00:b0 type bridge; ip 
 
 impl Net {
     #[track_caller]
-    fn new() -> Self {
+    pub fn new() -> Self {
         let net = Self(Sandbox::new());
         // another port keeps the bridge's carrier, or its neighbours and routes go with the last namespace
         let port = "ip link add port0 type veth peer name port1; ip link set port1 addrgenmode none up; \
@@ -107,47 +107,50 @@ impl Net {
 
     /// A host with the bridge, and the records that `sync` would write for this configuration.
     #[track_caller]
-    fn with(config: &str) -> Self {
+    pub fn with(config: &str) -> Self {
         let net = Self::new();
         net.configure(config);
         net
     }
 
     #[track_caller]
-    fn configure(&self, config: &str) {
+    pub fn configure(&self, config: &str) {
         let files = [SourceFile { path: "/etc/netns-networkd/test.toml".to_owned(), bytes: config.as_bytes().to_vec() }];
         let config = parse(&files).unwrap_or_else(|faults| panic!("{faults}"));
-        let state = desired(&config, &Facts::default()).unwrap();
-        for name in config.namespaces.keys() {
-            let path = record_path(name);
-            self.write_file(path.to_str().unwrap(), &state.files[&path].content);
+        let mut facts = Facts::default();
+        for (name, namespace) in &config.namespaces {
+            facts.rulesets.extend(namespace.nftables.iter().map(|path| (name.clone(), self.read_file(path))));
+        }
+        let state = desired(&config, &facts).unwrap();
+        for (path, file) in state.files.iter().filter(|(path, _)| path.starts_with(RECORDS)) {
+            self.write_file(path.to_str().unwrap(), &file.content);
         }
     }
 
-    fn up(&self, name: &str) -> Output {
+    pub fn up(&self, name: &str) -> Output {
         self.run(&["netns-networkd", "--verbose", "up", name])
     }
 
-    fn down(&self, name: &str) -> Output {
+    pub fn down(&self, name: &str) -> Output {
         self.run(&["netns-networkd", "down", name])
     }
 
     /// What `ip -j` says of `what` in a namespace, or on the host for "".
     #[track_caller]
-    fn ip(&self, netns: &str, what: &str) -> Vec<Value> {
+    pub fn ip(&self, netns: &str, what: &str) -> Vec<Value> {
         let inside = if netns.is_empty() { String::new() } else { format!("-n {netns}") };
         let text = self.sh(&format!("ip -j -d -N {inside} {what}")).ok().stdout;
         serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text }).unwrap()
     }
 
     #[track_caller]
-    fn link(&self, netns: &str, name: &str) -> Value {
+    pub fn link(&self, netns: &str, name: &str) -> Value {
         self.ip(netns, &format!("link show {name}")).remove(0)
     }
 
     /// The addresses of a link, link-local ones of IPv6 left out, in the kernel's order, as `ip` would be told of them.
     #[track_caller]
-    fn addresses(&self, netns: &str, link: &str) -> Vec<String> {
+    pub fn addresses(&self, netns: &str, link: &str) -> Vec<String> {
         let links = self.ip(netns, &format!("addr show dev {link}"));
         let infos = links[0]["addr_info"].as_array().unwrap();
         let shown = infos.iter().filter(|a| !text(&a["local"]).starts_with("fe80:")).map(|a| {
@@ -170,7 +173,7 @@ impl Net {
 
     /// The routes of the main table that the kernel did not make itself, sorted.
     #[track_caller]
-    fn routes(&self, netns: &str) -> Vec<String> {
+    pub fn routes(&self, netns: &str) -> Vec<String> {
         let mut lines = Vec::new();
         for family in ["-4", "-6"] {
             for route in self.ip(netns, &format!("{family} route show")) {
@@ -194,13 +197,13 @@ impl Net {
     }
 
     #[track_caller]
-    fn sysctl(&self, netns: &str, key: &str) -> String {
+    pub fn sysctl(&self, netns: &str, key: &str) -> String {
         self.run(&["ip", "netns", "exec", netns, "sysctl", "-n", key]).ok().stdout.trim().replace('\t', " ")
     }
 
     /// Everything that `up` makes, in one text that two runs can be compared by; what only time changes is left out.
     #[track_caller]
-    fn picture(&self) -> String {
+    pub fn picture(&self) -> String {
         let script = r#"
             echo "netns: $(cd /run/netns 2>/dev/null && ls)"
             echo "state: $(cd /run/netns-networkd/netns 2>/dev/null && ls -A)"
@@ -221,7 +224,7 @@ impl Net {
 
     /// Nothing of any namespace is left: compares with a picture taken before.
     #[track_caller]
-    fn assert_picture(&self, wanted: &str) {
+    pub fn assert_picture(&self, wanted: &str) {
         let got = self.picture();
         assert!(got == wanted, "{}", diff(wanted, &got));
         assert!(self.sh("test $(grep -c ' /run/netns ' /proc/self/mountinfo) -le 1").code == 0, "/run/netns is mounted over and over");
@@ -231,7 +234,7 @@ impl Net {
 
     /// The error of a failed `up`, as a whole.
     #[track_caller]
-    fn assert_up_fails(&self, name: &str, wanted: &str) {
+    pub fn assert_up_fails(&self, name: &str, wanted: &str) {
         let output = self.up(name).fails(1);
         assert!(output.stderr == wanted, "{}", diff(wanted, &output.stderr));
         assert_eq!(output.stdout, "");
@@ -239,7 +242,7 @@ impl Net {
 }
 
 /// Numbers and strings alike, without quotes.
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
 
