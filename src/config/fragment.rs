@@ -136,6 +136,7 @@ fn read_namespace(reader: &mut Reader<'_>, name: &str, table: &Table<'_, '_>, te
         let mut sysctl = Vec::new();
         if let Some(parameters) = table.get("sysctl") {
             sysctl::read(reader, parameters, "", &mut sysctl);
+            sysctl.sort_by_key(|parameter| parameter.key.at);
         }
         let mut positions = 0..;
         tables.namespaces.push(NamespaceTable {
@@ -149,7 +150,7 @@ fn read_namespace(reader: &mut Reader<'_>, name: &str, table: &Table<'_, '_>, te
             dns_options: reader.list(table.get("dns-options"), |r, v| r.parse(v, value::resolver_option)).items,
             no_ipv6: table.get("ipv6").and_then(|v| (!reader.boolean(v)?).then_some(v.at)),
             sysctl,
-            nftables: table.get("nftables").and_then(|v| reader.parse(v, |t| value::path("'nftables'", t))).map(|path| path.value),
+            nftables: table.get("nftables").and_then(|v| reader.parse(v, value::path)).map(|path| path.value),
             loopback_addresses: reader.list(table.get("loopback-addresses"), |r, v| entry::address(r, Some(entry::LOOPBACK), v)),
             rules: reader.list(table.get("rules"), |r, v| rule::read(r, v, positions.next().unwrap_or_default())).items,
         });

@@ -185,7 +185,7 @@ fn foreign_keys(word: Word, table: &Table<'_, '_>, drafts: &mut Vec<Draft>) {
             let Some(at) = table.key(key) else { continue };
             let draft = Draft::new(at, format!("'{key}' is for interfaces of the kind {}, not for {word}", alternatives(kinds)));
             drafts.push(match (table.get("kind"), kinds) {
-                (Some(kind), _) => draft.other(kind.at, "the kind"),
+                (Some(kind), _) => draft.other(kind.at, "the kind").help("leave it out, or change the kind"),
                 (None, [kind]) => draft.help(format!("add kind = \"{kind}\"; without it the interface is a {word} pair")),
                 (None, _) => draft.help(format!("add the kind; without it the interface is a {word} pair")),
             });
@@ -259,11 +259,11 @@ fn read_vlans(reader: &mut Reader<'_>, table: &Table<'_, '_>) -> Option<PortVlan
     let mut first: Vec<(u16, u16, Spot)> = untagged.iter().map(|vlan| (vlan.value, vlan.value, vlan.at)).collect();
     let mut tagged = BTreeSet::new();
     for Placed { value: (low, high), at } in ranges.unwrap_or_default() {
-        if let Some((from, to, other)) = first.iter().find(|(from, to, _)| low <= *to && *from <= high) {
+        if let Some((from, _, other)) = first.iter().find(|(from, to, _)| low <= *to && *from <= high) {
             let twice = low.max(*from);
             let is_untagged = untagged.as_ref().is_some_and(|vlan| vlan.at == *other);
             let draft = Draft::new(at, format!("VLAN {twice} is there twice")).other(*other, "first here");
-            reader.note(draft.help(if is_untagged && from == to {
+            reader.note(draft.help(if is_untagged {
                 "'vlan' is the one without a tag, 'vlans' are those with one; leave it in one of the two"
             } else {
                 "leave one out"
@@ -283,13 +283,13 @@ fn vlan_range(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Option<Placed<(u
     if value.is_string() {
         return reader.parse(value, |text| {
             let number = |text: &str| text.parse::<u16>().ok().filter(|n| (1..=MOST_VLAN).contains(n) && !text.starts_with('+'));
-            let range = text.split_once('-').and_then(|(low, high)| Some((number(low)?, number(high)?)));
-            let refuse = |why: &str| Refusal::new(format!("{} {why}", quoted(text)));
-            match range {
-                Some((low, high)) if low > high => Err(refuse("ends before it begins").help(format!("write \"{high}-{low}\""))),
-                Some(range) => Ok(range),
-                None if number(text).is_some() => Err(refuse("is no range").help(format!("write {text} without quotes"))),
-                None => Err(refuse("is no range of VLANs")),
+            let (low, high) = text.split_once('-').unwrap_or((text, text));
+            match (number(low), number(high)) {
+                (Some(low), Some(high)) if low <= high => Ok((low, high)),
+                (Some(low), Some(high)) => {
+                    Err(Refusal::new(format!("range {} ends before it begins", quoted(text))).help(format!("write \"{high}-{low}\"")))
+                }
+                _ => Err(Refusal::new(format!("{} is no range of VLANs", quoted(text)))),
             }
         });
     }

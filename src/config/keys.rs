@@ -189,6 +189,12 @@ pub(super) fn suggest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) 
     words.into_iter().map(|w| (distance(word, w), w)).filter(|(d, _)| *d <= most).min_by_key(|(d, _)| *d).map(|(_, w)| w)
 }
 
+/// Finds the name that was probably meant: `eth0` is no misspelt `eth1`.
+pub(super) fn suggest_name<'w>(name: &str, names: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    let letters = |name: &str| name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+    suggest(name, names.into_iter().filter(|other| letters(other) != letters(name)))
+}
+
 /// Counts the letters to insert, remove, change, or swap with their neighbour to turn one word into the other.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().collect());

@@ -216,21 +216,15 @@ fn parents(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mut 
             add(&parent.value, Use::Parent(kind), parent.at);
         }
     }
-    for (kind, parent) in interfaces.iter().filter_map(InterfaceTable::parent) {
+    for (table, (kind, parent)) in interfaces.iter().filter_map(|table| Some((table, table.parent()?))) {
         let others = uses.get(&parent.value).into_iter().flatten();
         // of two parents that exclude each other, the second is the faulty one
         let clash = others
             .filter(|(what, at)| if matches!(what, Use::Parent(_)) { *at < parent.at } else { true })
             .find_map(|(what, at)| Some((what, at, what.excludes(kind)?)));
         if let Some((what, at, help)) = clash {
-            drafts.push(
-                Draft::new(
-                    parent.at,
-                    format!("link '{}' cannot be the parent of a {kind} interface: it is {}", parent.value, what.as_str()),
-                )
-                .other(*at, "there")
-                .help(help),
-            );
+            let message = format!("link '{}' cannot be the parent of {}: it is {}", parent.value, table.ip.link, what.as_str());
+            drafts.push(Draft::new(parent.at, message).other(*at, "there").help(help));
         }
     }
 }

@@ -37,7 +37,9 @@ impl RouteTable {
 }
 
 pub(super) fn check(tables: &Tables, drafts: &mut Vec<Draft>) {
-    let inside = tables.interfaces.iter().map(|table| (&table.ip, table.pair().map(|pair| &pair.host_addresses)));
+    // a tunnel has no gateways, which is said where it is read
+    let inside = tables.interfaces.iter().filter(|table| table.tunnel().is_none());
+    let inside = inside.map(|table| (&table.ip, table.pair().map(|pair| &pair.host_addresses)));
     for (ip, host) in inside.chain(tables.bridges.iter().map(|table| (&table.ip, None))) {
         one_gateway(ip, drafts);
         // where an address or route was refused, the gateway may be in what it would have covered
@@ -84,8 +86,10 @@ fn neighbours(ip: &IpTable) -> Vec<IpNet> {
 }
 
 /// Tells whether a gateway is the host's end of a pair that no address covers: it is on the link, and the kernel has to be told.
+/// Of link-local addresses it knows.
 pub(super) fn is_host_end(ip: &IpTable, host: &[Placed<IpNet>], via: IpAddr) -> bool {
-    host.iter().any(|address| address.value.addr() == via) && !neighbours(ip).iter().any(|net| net.contains(&via))
+    let covered = || (via.is_ipv6() && is_link_local(via)) || neighbours(ip).iter().any(|net| net.contains(&via));
+    host.iter().any(|address| address.value.addr() == via) && !covered()
 }
 
 fn reachable(ip: &IpTable, host: &[Placed<IpNet>], told: bool, drafts: &mut Vec<Draft>) {

@@ -42,7 +42,7 @@ impl RuleTable {
 pub(super) fn read(reader: &mut Reader<'_>, entry: Value<'_, '_>, position: u32) -> Option<RuleTable> {
     let faults = reader.drafts.len();
     let table = reader.table(entry, "an entry of 'rules'".to_owned(), &keys::RULE_ENTRY)?;
-    let mut net = |key| table.get(key).and_then(|v| reader.parse(v, |text| value::prefix(&format!("'{key}'"), text)));
+    let mut net = |key| table.get(key).and_then(|v| reader.parse(v, |text| value::prefix("prefix", text)));
     let (from, to) = (net("from"), net("to"));
     let iif = table.get("iif").and_then(|v| reader.string(v).map(|name| Placed { value: name.to_owned(), at: v.at }));
     let fwmark = table.get("fwmark").and_then(|v| read_fwmark(reader, v));
@@ -114,7 +114,7 @@ fn fwmark(text: &str) -> Parsed<Fwmark> {
     }
     if mark & !mask != 0 {
         return Err(Refusal::new(format!("fwmark {} has bits outside of its mask", quoted(text)))
-            .help(format!("write \"{:#x}/{mask:#x}\"", mark & mask)));
+            .help(format!("write \"{mark:#x}/{:#x}\" if these are to count", mark | mask)));
     }
     Ok(Fwmark { mark, mask })
 }
@@ -136,7 +136,7 @@ pub(super) fn check(namespace: &NamespaceTable, interfaces: &[&InterfaceTable], 
         let draft = Draft::new(iif.at, format!("'iif' {} is no interface of namespace {}", quoted(&iif.value), quoted(&namespace.name)));
         let all: Vec<&str> = names.iter().copied().chain(["lo"]).collect();
         let draft = draft.allowed(listed(&all));
-        drafts.push(match keys::suggest(&iif.value, all) {
+        drafts.push(match keys::suggest_name(&iif.value, all) {
             Some(near) => draft.help(format!("did you mean \"{near}\"?")),
             None => draft,
         });

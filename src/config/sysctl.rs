@@ -95,7 +95,7 @@ pub(super) fn check(namespace: &NamespaceTable, interfaces: &[&InterfaceTable], 
         let message = format!("kernel parameter '{key}' is of {}, which namespace {} has not", quoted(&link), quoted(&namespace.name));
         let all: Vec<&str> = names.into_iter().chain(["all", "default", "lo"]).collect();
         let draft = Draft::new(*at, message).allowed(format!("parameters of {}", listed(&all)));
-        drafts.push(match keys::suggest(&link, all) {
+        drafts.push(match keys::suggest_name(&link, all) {
             Some(near) => draft.help(format!("did you mean '{near}'?")),
             None => draft,
         });

@@ -210,13 +210,13 @@ pub(super) fn line(what: &str, text: &str) -> Parsed<String> {
 }
 
 /// Takes the absolute path of a file on the host.
-pub(super) fn path(what: &str, text: &str) -> Parsed<String> {
-    let path = line(what, text)?;
+pub(super) fn path(text: &str) -> Parsed<String> {
+    let path = line("path", text)?;
     if !path.starts_with('/') {
-        return Err(Refusal::new(format!("{what} {} is no absolute path", quoted(text))).help("begin it with '/'"));
+        return Err(Refusal::new(format!("path {} is not absolute", quoted(text))).help("begin it with '/'"));
     }
     if path.ends_with('/') {
-        return Err(Refusal::new(format!("{what} {} is a directory", quoted(text))).help("name a file"));
+        return Err(Refusal::new(format!("path {} is one of a directory", quoted(text))).help("name a file"));
     }
     Ok(path)
 }
@@ -225,8 +225,8 @@ pub(super) fn path(what: &str, text: &str) -> Parsed<String> {
 pub(super) fn secret(what: &str, text: &str) -> Parsed<String> {
     // `credential_name_valid` in systemd: a file name that can also name a file descriptor
     let is_name = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
-    if text.starts_with('/') || text.contains('/') {
-        return path(what, text);
+    if text.contains('/') {
+        return path(text);
     }
     if text.is_empty() || text.len() > 255 || matches!(text, "." | "..") || !text.chars().all(is_name) {
         // not shown: whoever takes it for the key itself has a secret here
