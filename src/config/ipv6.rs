@@ -20,6 +20,9 @@ pub(super) fn check(namespace: &NamespaceTable, interfaces: &[&InterfaceTable], 
             note(at, what);
         }
     };
+    for resolver in &namespace.dns {
+        if_v6(resolver.value, resolver.at, "IPv6 resolver");
+    }
     for address in &namespace.loopback_addresses.items {
         if_v6(address.value.address.addr(), address.at, "IPv6 address");
     }
