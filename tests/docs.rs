@@ -13,48 +13,86 @@ use crate::trials;
 pub fn trials() -> Vec<Trial> {
     trials![
         every_key_is_documented,
-        every_documented_key_exists,
+        every_key_names_its_test,
         the_example_is_valid,
         every_command_is_documented,
         examples_are_what_is_written
     ]
 }
 
-const TABLES: [&keys::Keys; 7] = [
-    &keys::NAMESPACE,
-    &keys::INTERFACE,
-    &keys::BRIDGE,
-    &keys::ADDRESS_ENTRY,
-    &keys::GATEWAY_ENTRY,
-    &keys::ROUTE_ENTRY,
-    &keys::UPLINK_ENTRY,
+/// The headings of docs/configuration.md, and whose keys the table below each has.
+const SECTIONS: [(&str, &keys::Keys); 14] = [
+    ("`[namespace.NAME]`", &keys::NAMESPACE),
+    ("An entry of `rules`", &keys::RULE_ENTRY),
+    ("`[namespace.NAME.interface.IF]`", &keys::INTERFACE),
+    ("Pairs", &keys::INTERFACE),
+    ("Bridge ports", &keys::INTERFACE),
+    ("Links of the host", &keys::INTERFACE),
+    ("Tunnels", &keys::INTERFACE),
+    ("An entry of `peers`", &keys::PEER_ENTRY),
+    ("An entry of `addresses`", &keys::ADDRESS_ENTRY),
+    ("An entry of `gateways`", &keys::GATEWAY_ENTRY),
+    ("An entry of `routes`", &keys::ROUTE_ENTRY),
+    ("`[bridge.NAME]`", &keys::BRIDGE),
+    ("An entry of `uplinks`", &keys::UPLINK_ENTRY),
+    ("Which files", &keys::FRAGMENT),
 ];
 
 fn document(name: &str) -> String {
     fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-fn keys_of_code() -> BTreeSet<&'static str> {
-    TABLES.iter().flat_map(|table| table.known).map(|(key, _)| *key).filter(|key| *key != "interface").collect()
+/// The rows of docs/configuration.md that have a key: heading, keys, the other cells.
+fn rows(text: &str) -> Vec<(&str, Vec<&str>, Vec<&str>)> {
+    let mut heading = "";
+    let mut rows = Vec::new();
+    for line in text.lines() {
+        if let Some(new) = line.strip_prefix("## ").or_else(|| line.strip_prefix("### ")) {
+            heading = new;
+        } else if let Some(row) = line.strip_prefix("| `") {
+            let mut cells = row.trim_end_matches('|').split('|').map(str::trim);
+            let keys = cells.next().unwrap().split(", ").map(|key| key.trim_matches('`')).collect();
+            rows.push((heading, keys, cells.collect()));
+        }
+    }
+    rows
 }
 
-/// The words in backquotes in the first column of the tables.
-fn keys_of_document(text: &str) -> BTreeSet<String> {
-    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| row.split_once(" |"));
-    rows.flat_map(|(first, _)| first.split(", ")).map(|key| key.trim_matches('`').to_owned()).collect()
-}
-
+/// Each kind of table has all of its keys below its headings, each once, and no others.
 fn every_key_is_documented() {
     let text = document("docs/configuration.md");
-    let missing: Vec<_> = keys_of_code().into_iter().filter(|key| !text.contains(&format!("`{key}`"))).collect();
-    assert_eq!(missing, Vec::<&str>::new(), "keys that docs/configuration.md lacks");
+    let rows = rows(&text);
+    for (_, table) in SECTIONS {
+        let is_its = |heading: &str| SECTIONS.iter().any(|(start, keys)| heading.starts_with(start) && std::ptr::eq(*keys, table));
+        let mut written: Vec<&str> = rows.iter().filter(|(heading, ..)| is_its(heading)).flat_map(|(_, keys, _)| keys).copied().collect();
+        // what holds tables has headings for them
+        let is_value = |key: &&str| !matches!(*key, "interface" | "namespace" | "bridge") || !table.form(key).starts_with("tables");
+        let mut known: Vec<&str> = table.known.iter().map(|(key, _)| *key).filter(is_value).collect();
+        written.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(written, known, "keys in docs/configuration.md and in the code");
+    }
+    let strange: Vec<_> = rows.iter().filter(|(heading, ..)| !SECTIONS.iter().any(|(start, _)| heading.starts_with(start))).collect();
+    assert!(strange.is_empty(), "rows below headings that this test does not know: {strange:?}");
 }
 
-fn every_documented_key_exists() {
-    let known = keys_of_code();
-    let unknown: Vec<_> =
-        keys_of_document(&document("docs/configuration.md")).into_iter().filter(|key| !known.contains(key.as_str())).collect();
-    assert_eq!(unknown, Vec::<String>::new(), "keys that only docs/configuration.md knows");
+fn every_key_names_its_test() {
+    let list = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    // host tests have the suite's name behind
+    let trials: BTreeSet<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).map(bare).collect();
+    let text = document("docs/configuration.md");
+    for (heading, keys, cells) in rows(&text) {
+        let [_, _, tests] = cells[..] else { panic!("{keys:?} below {heading} has not four cells") };
+        for test in tests.split(", ") {
+            assert!(trials.contains(test.trim_matches('`')), "{keys:?} below {heading} names no test: {test:?}");
+        }
+    }
+}
+
+/// Takes the suite's name from a host test's.
+fn bare(trial: &str) -> &str {
+    ["::bookworm", "::trixie"].iter().find_map(|suite| trial.strip_suffix(suite)).unwrap_or(trial)
 }
 
 fn the_example_is_valid() {

@@ -5,9 +5,9 @@
 //! ```text
 //! load      which files count (search path, masks)
 //!   |       the caller reads them
-//! fragment  one file -> tables, each key and value checked for itself (entry, read, value, keys, syntax)
-//!   |
-//! validate  what holds across tables and files (routes)
+//! fragment  one file -> tables, each key and value checked for itself (interface, wireguard, entry, rule, sysctl; read, value,
+//!   |       keys, syntax)
+//! validate  what holds across tables and files (links, routes, ipv6; rule, sysctl, wireguard)
 //!   |
 //! assemble  tables -> Config           fault  drafts -> Faults, shown with the source line (text)
 //! ```
@@ -16,14 +16,20 @@ mod assemble;
 mod entry;
 mod fault;
 mod fragment;
+mod interface;
+mod ipv6;
 pub mod keys;
+mod links;
 pub mod load;
 mod read;
 mod routes;
+mod rule;
 mod syntax;
+mod sysctl;
 mod text;
 mod validate;
 mod value;
+mod wireguard;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
