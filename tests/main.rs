@@ -16,6 +16,7 @@ mod host_sync;
 mod host_units;
 mod laws;
 mod netns;
+mod netns_change;
 mod render;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         host_units::trials,
         laws::trials,
         netns::trials,
+        netns_change::trials,
         render::trials,
     ];
 
