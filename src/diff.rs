@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::IpAddr,
     path::PathBuf,
 };
 
@@ -104,11 +105,11 @@ pub enum NetnsChange {
         link: LinkName,
         address: Address,
     },
-    /// Without a link, it is a route that refuses packets.
+    /// Without a link, it is a route that refuses packets. What it replaces may be on another link, or on none.
     SetRoute {
         link: Option<LinkName>,
         route: Route,
-        replaces: Option<Route>,
+        replaces: Option<(Option<LinkName>, Route)>,
     },
     RemoveRoute {
         link: Option<LinkName>,
@@ -186,18 +187,25 @@ fn holds(before: &HostLink, after: &HostLink) -> bool {
 /// is new comes before what it replaces goes, so that a service is never without an address or a route that stays.
 #[must_use]
 pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
-    let Netns { source: _, sysctl, sysctl_before: _, ruleset, loopback_addresses, routes, rules, links } = desired;
-    let mut phases = Phases::default();
-    let same = |name: &LinkName, link: &Link| observed.links.get(name).filter(|before| before.kind.is_same_link(&link.kind));
-    let of_new_link = |key: &str| links.iter().any(|(name, link)| same(name, link).is_none() && is_parameter_of(key, name));
+    let Netns { source: _, sysctl, sysctl_before: _, ruleset, loopback_addresses, routes: _, rules, links } = desired;
+    let on_links = links.values().flat_map(|link| &link.addresses);
+    let wanted = loopback_addresses.iter().chain(on_links).map(|address| address.address.addr()).collect();
+    let mut phases = Phases { wanted, ..Phases::default() };
+    let is_new = |name: &LinkName| before(observed, desired, name).is_none();
+    let of_new_link = |key: &str| links.keys().any(|name| is_new(name) && is_parameter_of(key, name));
     for (key, value) in sysctl {
         if observed.sysctl.get(key) != Some(value) && !of_new_link(key) {
             phases.first.push(NetnsChange::SetSysctl { key: key.clone(), value: value.clone() });
         }
     }
+    let mut links_gone = Vec::new();
     for (name, link) in &observed.links {
-        if !links.get(name).is_some_and(|after| link.kind.is_same_link(&after.kind)) {
-            phases.first.push(NetnsChange::RemoveLink { name: name.clone(), kind: Box::new(link.kind.clone()) });
+        if is_new(name) {
+            let remove = NetnsChange::RemoveLink { name: name.clone(), kind: Box::new(link.kind.clone()) };
+            let mut new = links.iter().filter(|(name, _)| is_new(name));
+            let address_moves = link.addresses.iter().any(|address| phases.wanted.contains(&address.address.addr()));
+            let in_the_way = address_moves || new.any(|new| is_in_the_way((name, link), new));
+            if in_the_way { phases.first.push(remove) } else { links_gone.push(remove) }
         }
     }
     if observed.ruleset != *ruleset {
@@ -208,7 +216,7 @@ pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
     let (now, goal) = (canonical(&observed.loopback_addresses), canonical(loopback_addresses));
     diff_addresses(&LinkName::loopback(), &now, &goal, Dad::Off, &mut phases);
     for (name, after) in links {
-        match same(name, after) {
+        match before(observed, desired, name) {
             Some(before) => diff_link(name, before, after, (&observed.sysctl, sysctl), &mut phases),
             None => {
                 let bare = Link { addresses: Vec::new(), routes: Vec::new(), ..after.clone() };
@@ -225,12 +233,31 @@ pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
             }
         }
     }
-    diff_routes(None, &observed.routes, routes, &mut phases);
+    let routes_gone = diff_routes(observed, desired, &mut phases);
+    // a rule comes after the routes of its table and goes before them
     phases.add.extend(rules.difference(&observed.rules).cloned().map(NetnsChange::AddRule));
-    let rules_gone = observed.rules.difference(rules).cloned().map(NetnsChange::RemoveRule);
-    phases.last.splice(0..0, rules_gone);
-    let Phases { first, links, add, last } = phases;
-    [first, links, add, last].concat()
+    let rules_gone = observed.rules.difference(rules).cloned().map(NetnsChange::RemoveRule).collect();
+    let Phases { wanted: _, first, links, add, last } = phases;
+    [first, links, add, rules_gone, routes_gone, last, links_gone].concat()
+}
+
+/// Gives what a link was before; none if it is new, is made anew, or goes.
+fn before<'a>(observed: &'a Netns, desired: &Netns, link: &LinkName) -> Option<&'a Link> {
+    let after = desired.links.get(link)?;
+    observed.links.get(link).filter(|before| before.kind.is_same_link(&after.kind))
+}
+
+/// Tells whether a link has to go before a new one can come: names, MAC addresses, parents and ports of tunnels cannot serve both.
+/// Any other goes last, so that its routes can be replaced.
+fn is_in_the_way((old_name, old): (&LinkName, &Link), (new_name, new): (&LinkName, &Link)) -> bool {
+    let macs = |link: &Link| -> BTreeSet<Mac> { link.mac.into_iter().chain(link.kind.host_end().and_then(|end| end.mac)).collect() };
+    old_name == new_name
+        || !macs(old).is_disjoint(&macs(new))
+        || match (&old.kind, &new.kind) {
+            (Kind::Veth(old), Kind::Veth(new)) => old.name == new.name,
+            (Kind::Wireguard(_), Kind::Wireguard(_)) => true,
+            (old, new) => old.parent().is_some() && old.parent() == new.parent(),
+        }
 }
 
 /// What a link has of its kind when it has just been made: names, MAC addresses and the bridge come in the one creating message.
@@ -252,6 +279,8 @@ fn is_parameter_of(key: &str, link: &LinkName) -> bool {
 
 #[derive(Default)]
 struct Phases {
+    /// Every address that some link is to have.
+    wanted: BTreeSet<IpAddr>,
     first: Vec<NetnsChange>,
     links: Vec<NetnsChange>,
     add: Vec<NetnsChange>,
@@ -267,7 +296,7 @@ fn diff_link(
     phases: &mut Phases,
 ) {
     // announce is something that happens, not something that is
-    let Link { up, mac, mtu, dad, accept_ra, announce: _, addresses, routes, kind } = after;
+    let Link { up, mac, mtu, dad, accept_ra, announce: _, addresses, routes: _, kind } = after;
     // before the link is up, or the first router advertisement and the first duplicate detection go by the old values; a kernel
     // without IPv6 has no such parameters
     for (key, value) in link_settings(name, *dad, *accept_ra) {
@@ -298,8 +327,6 @@ fn diff_link(
     let wanted: Vec<Address> = addresses.iter().map(|a| a.canonical(name)).collect();
     let present: Vec<Address> = before.addresses.iter().map(|a| a.canonical(name)).collect();
     diff_addresses(name, &present, &wanted, *dad, phases);
-
-    diff_routes(Some(name), &before.routes, routes, phases);
 }
 
 fn diff_host_end(before: &HostEnd, after: &HostEnd, phases: &mut Phases) {
@@ -336,23 +363,35 @@ fn diff_host_end(before: &HostEnd, after: &HostEnd, phases: &mut Phases) {
     phases.last.extend(before.addresses.difference(addresses).map(remove));
 }
 
-fn diff_routes(link: Option<&LinkName>, present: &[Route], wanted: &[Route], phases: &mut Phases) {
-    let link = || link.cloned();
-    let by_key = |routes: &[Route]| -> BTreeMap<RouteKey, Route> { routes.iter().map(|route| (route.key(), route.clone())).collect() };
-    let (now, goal) = (by_key(present), by_key(wanted));
-    // a route straight out of the link may be the one that reaches the gateway of another
-    let (direct, by_gateway): (Vec<_>, Vec<_>) = wanted.iter().partition(|route| route.via.is_none());
-    for route in direct.into_iter().chain(by_gateway) {
-        let replaces = now.get(&route.key());
-        if replaces.is_none_or(|before| before.canonical() != route.canonical()) {
-            phases.add.push(NetnsChange::SetRoute { link: link(), route: route.clone(), replaces: replaces.cloned() });
+/// A route, and the link that it goes out by.
+type Placed<'a> = (Option<&'a LinkName>, &'a Route);
+
+fn routes_of(netns: &Netns) -> impl Iterator<Item = Placed<'_>> {
+    let on_links = netns.links.iter().flat_map(|(name, link)| link.routes.iter().map(move |route| (Some(name), route)));
+    netns.routes.iter().map(|route| (None, route)).chain(on_links)
+}
+
+/// Gives the removals. The kernel has one route of a key, wherever it goes: one that moves to another link, or becomes one that
+/// refuses packets, is replaced in one message, without a moment in which there is none.
+fn diff_routes(observed: &Netns, desired: &Netns, phases: &mut Phases) -> Vec<NetnsChange> {
+    let by_key = |netns| -> BTreeMap<RouteKey, Placed> { routes_of(netns).map(|(link, route)| (route.key(), (link, route))).collect() };
+    let (now, goal) = (by_key(observed), by_key(desired));
+    let stays = |link: Option<&LinkName>| link.is_none_or(|link| before(observed, desired, link).is_some());
+    // a route straight out of a link may be the one that reaches the gateway of another
+    let (direct, by_gateway): (Vec<_>, Vec<_>) = routes_of(desired).partition(|(_, route)| route.via.is_none());
+    for (link, route) in direct.into_iter().chain(by_gateway) {
+        let old = now.get(&route.key());
+        let is_there = |(old_link, old): &Placed| *old_link == link && old.canonical() == route.canonical() && stays(link);
+        if !old.is_some_and(is_there) {
+            // one of the link itself went with it, if the link is made anew
+            let replaces = old.filter(|(old_link, _)| *old_link != link || stays(link));
+            let replaces = replaces.map(|(link, route)| (link.cloned(), (*route).clone()));
+            phases.add.push(NetnsChange::SetRoute { link: link.cloned(), route: route.clone(), replaces });
         }
     }
-    for (key, route) in now {
-        if !goal.contains_key(&key) {
-            phases.last.insert(0, NetnsChange::RemoveRoute { link: link(), route });
-        }
-    }
+    // those of a link that goes need no words
+    let gone = now.into_iter().rev().filter(|(key, (link, _))| !goal.contains_key(key) && stays(*link));
+    gone.map(|(_, (link, route))| NetnsChange::RemoveRoute { link: link.cloned(), route: route.clone() }).collect()
 }
 
 /// The addresses of one link, in the kernel's form.
@@ -367,9 +406,15 @@ fn diff_addresses(link: &LinkName, present: &[Address], wanted: &[Address], dad:
 
     for address in &gone {
         // The kernel knows an IPv6 address of a link by the address alone, an IPv4 address by its prefix length too: what is in
-        // the way goes first. Anything else goes last, because the last IPv4 address takes all routes of the link with it.
+        // the way goes first. So does an IPv6 address that another link is to have, or that link's duplicate detection finds it
+        // here. Anything else goes last, because the last IPv4 address takes all routes of the link with it.
         let in_the_way = |a: &&Address| if is_v4(a) { a.address == address.address } else { a.address.addr() == address.address.addr() };
-        if added.iter().any(in_the_way) { phases.links.push(remove(address)) } else { phases.last.push(remove(address)) }
+        let phase = match address.address.addr() {
+            _ if added.iter().any(in_the_way) => &mut phases.links,
+            ip @ IpAddr::V6(_) if phases.wanted.contains(&ip) => &mut phases.first,
+            _ => &mut phases.last,
+        };
+        phase.push(remove(address));
     }
     // The kernel prefers the IPv6 address added last and the IPv4 address added first; so that the first of the list is the
     // default source in both families, IPv6 addresses are added backwards.
@@ -463,9 +508,15 @@ impl fmt::Display for NetnsChange {
             Self::AddAddress { link, address, .. } => write!(f, "add address {address} to link '{link}'"),
             Self::RemoveAddress { link, address } => write!(f, "remove address {address} from link '{link}'"),
             Self::SetRoute { link: None, route, replaces: None } => write!(f, "add route {route}"),
-            Self::SetRoute { link: None, route, replaces: Some(old) } => write!(f, "replace route {old} by {route}"),
             Self::SetRoute { link: Some(link), route, replaces: None } => write!(f, "add route {route} to link '{link}'"),
-            Self::SetRoute { link: Some(link), route, replaces: Some(old) } => write!(f, "replace route {old} by {route} on link '{link}'"),
+            Self::SetRoute { link, route, replaces: Some((old_link, old)) } => {
+                write!(f, "replace route {old}")?;
+                if let Some(old_link) = old_link.as_ref().filter(|_| old_link != link) {
+                    write!(f, " on link '{old_link}'")?;
+                }
+                write!(f, " by {route}")?;
+                link.as_ref().map_or(Ok(()), |link| write!(f, " on link '{link}'"))
+            }
             Self::RemoveRoute { link: None, route } => write!(f, "remove route {route}"),
             Self::RemoveRoute { link: Some(link), route } => write!(f, "remove route {route} from link '{link}'"),
             Self::AddRule(rule) => write!(f, "add rule {rule}"),

@@ -1,23 +1,29 @@
 //! What holds whatever the input: proptest over the model, the diff and the derived names.
 
+mod given;
+mod kernel;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use libtest_mimic::Trial;
 use netns_networkd::derive::{self, End};
-use netns_networkd::diff::{Change, NetnsChange, diff, diff_netns, link_settings};
+use netns_networkd::diff::{Change, NetnsChange, diff, diff_netns};
 use netns_networkd::model::{
-    Address, Dad, File, HostEnd, HostLink, Kind, Link, LinkName, Mac, Netns, NetnsName, Place, Provenance, Route, Scope, State, Unit,
-    UnitName,
+    Address, File, HostLink, Link, LinkName, Mac, Netns, NetnsName, Place, Port, Provenance, State, Unit, UnitName,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
-use proptest::sample::{select, subsequence};
+use proptest::sample::select;
+use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config as Limits, RngAlgorithm, TestRng, TestRunner};
+
+pub use given::{ip_of, link_name, mac, net_of, netns_name, route, rules};
+use given::{netns, wild_netns};
+use kernel::{Kernel, apply, assert_same, routes};
 
 use crate::trials;
 
@@ -31,6 +37,8 @@ pub fn trials() -> Vec<Trial> {
         a_diff_applied_gives_the_desired_state,
         a_diff_is_the_same_each_time,
         what_stays_is_not_touched,
+        there_is_no_moment_without_a_route_that_stays,
+        changes_come_in_a_safe_order,
         a_record_comes_back,
         host_names_are_short_valid_and_distinct,
         macs_are_local_unicast_and_distinct,
@@ -39,294 +47,31 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Runs a law on `cases` random inputs; the same ones in every run, so that a failure is one on every machine.
+/// The same random numbers in every run, so that a failure is one on every machine.
+fn runner(cases: u32) -> TestRunner {
+    let limits = Limits { cases, failure_persistence: None, ..Limits::default() };
+    TestRunner::new_with_rng(limits, TestRng::deterministic_rng(RngAlgorithm::default()))
+}
+
+/// Gives random inputs for what is too slow to be made smaller when it fails.
+pub fn samples<S: Strategy>(input: &S) -> impl Iterator<Item = S::Value> {
+    let mut runner = runner(1);
+    std::iter::from_fn(move || Some(input.new_tree(&mut runner).expect("an input").current()))
+}
+
+/// Runs a law on `cases` random inputs.
 #[track_caller]
 pub fn law<S: Strategy>(cases: u32, input: S, test: impl Fn(S::Value))
 where
     S::Value: Debug,
 {
-    let limits = Limits { cases, failure_persistence: None, ..Limits::default() };
-    let mut runner = TestRunner::new_with_rng(limits, TestRng::deterministic_rng(RngAlgorithm::default()));
+    let mut runner = runner(cases);
     let result = runner.run(&input, |value| {
         test(value);
         Ok(())
     });
     if let Err(error) = result {
         panic!("{error}");
-    }
-}
-
-pub fn link_name() -> impl Strategy<Value = LinkName> {
-    "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,14}".prop_filter_map("a link's name", |name| LinkName::parse_ours(&name).ok())
-}
-
-pub fn netns_name() -> impl Strategy<Value = NetnsName> {
-    "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,14}".prop_filter_map("a namespace's name", |name| NetnsName::parse(&name).ok())
-}
-
-pub fn mac() -> impl Strategy<Value = Mac> {
-    any::<[u8; 6]>().prop_map(|[a, b, c, d, e, f]| Mac([(a & 0xfe) | 0x02, b, c, d, e, f]))
-}
-
-pub fn ip_of(ipv6: bool) -> BoxedStrategy<IpAddr> {
-    if ipv6 {
-        any::<u128>().prop_map(|n| IpAddr::V6(Ipv6Addr::from(n))).boxed()
-    } else {
-        any::<u32>().prop_map(|n| IpAddr::V4(Ipv4Addr::from(n))).boxed()
-    }
-}
-
-pub fn net_of(ipv6: bool) -> BoxedStrategy<IpNet> {
-    let longest: u8 = if ipv6 { 128 } else { 32 };
-    (ip_of(ipv6), 0..=longest).prop_map(|(ip, length)| IpNet::new(ip, length).unwrap()).boxed()
-}
-
-pub fn route() -> impl Strategy<Value = Route> {
-    let length = |ipv6: bool| prop_oneof![Just(0_u8), 1..=(if ipv6 { 128_u8 } else { 32 })];
-    any::<bool>().prop_flat_map(move |ipv6| {
-        let to = (ip_of(ipv6), length(ipv6)).prop_map(|(ip, length)| IpNet::new(ip, length).unwrap().trunc());
-        (to, option::of(ip_of(ipv6)), option::of(ip_of(ipv6)), option::of(any::<u32>()), any::<bool>())
-            .prop_map(|(to, via, source, metric, on_link)| Route { via, source, metric, on_link, ..Route::new(to) })
-    })
-}
-
-/// An address out of few, so that two random lists share some.
-fn address() -> impl Strategy<Value = Address> {
-    let few = [
-        "192.0.2.1/24",
-        "192.0.2.2/24",
-        "192.0.2.2/25",
-        "192.0.2.3/24",
-        "10.9.9.1/32",
-        "198.51.100.1/16",
-        "2001:db8::1/64",
-        "2001:db8::2/64",
-        "2001:db8::2/128",
-        "2001:db8::3/64",
-        "2001:db8:1::1/64",
-    ];
-    let scope = prop_oneof![4 => Just(None), 1 => select(vec![Scope::Global, Scope::Link, Scope::Host]).prop_map(Some)];
-    let label = prop_oneof![4 => Just(None), 1 => select(vec!["eth0", "eth0:a", "eth1"]).prop_map(|l| Some(l.to_owned()))];
-    let peer = prop_oneof![4 => Just(false), 1 => Just(true)];
-    (select(few.to_vec()), scope, label, peer, prop::bool::weighted(0.2), prop::bool::weighted(0.2)).prop_map(
-        |(net, scope, label, peer, deprecated, no_prefix_route)| {
-            let address: IpNet = net.parse().unwrap();
-            let ipv4 = address.addr().is_ipv4();
-            let other: IpAddr = if ipv4 { "10.9.9.9" } else { "2001:db8::9" }.parse().unwrap();
-            let (scope, label) = if ipv4 { (scope, label) } else { (None, None) };
-            Address { address, peer: peer.then_some(other), scope, label, deprecated, no_prefix_route }
-        },
-    )
-}
-
-fn link_routes() -> impl Strategy<Value = Vec<Route>> {
-    let route = (
-        select(vec!["0.0.0.0/0", "::/0", "198.51.100.0/24", "10.8.0.0/16", "2000::/3", "2001:db8:7::/48"]),
-        select(vec![None, Some(1_u8), Some(2)]),
-        select(vec![None, Some(1_u8)]),
-        select(vec![None, Some(0_u32), Some(50), Some(1024)]),
-        prop::bool::weighted(0.2),
-    )
-        .prop_map(|(to, via, source, metric, on_link)| {
-            let to: IpNet = to.parse().unwrap();
-            let ip = |n: u8| -> IpAddr {
-                if to.addr().is_ipv4() {
-                    Ipv4Addr::new(192, 0, 2, n).into()
-                } else {
-                    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into()).into()
-                }
-            };
-            Route { via: via.map(ip), source: source.map(ip), metric, on_link, ..Route::new(to) }
-        });
-    vec(route, 0..6).prop_map(|mut routes| {
-        let mut seen = BTreeSet::new();
-        routes.retain(|r| seen.insert((r.to, r.effective_metric())));
-        routes
-    })
-}
-
-/// `observed` has no `None`; the host end's name is one of few and may be another link's, which the caller mends.
-fn link(observed: bool) -> impl Strategy<Value = Link> {
-    let maybe = move |weight: f64| if observed { 0.999_999_999 } else { weight };
-    let macs = || select(vec![Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])]);
-    let bridge = option::of(select(vec!["br0", "br1"])).prop_map(|b| b.map(|b| LinkName::parse(b).unwrap()));
-    let ends = (
-        option::weighted(maybe(0.5), macs()),
-        option::weighted(maybe(0.5), macs()),
-        option::weighted(maybe(0.5), select(vec![1500_u32, 9000])),
-        bridge,
-    );
-    let dad = select(vec![Dad::Wait, Dad::Rfc, Dad::Optimistic, Dad::Off]);
-    let addresses = vec(address(), 0..6).prop_map(|mut list| {
-        let mut seen = BTreeSet::new();
-        list.retain(|a| seen.insert(a.address.addr()));
-        list
-    });
-    let up = if observed { any::<bool>().boxed() } else { Just(true).boxed() };
-    (ends, dad, any::<bool>(), any::<bool>(), addresses, link_routes(), up).prop_map(
-        |((mac, host_mac, mtu, bridge), dad, accept_ra, announce, addresses, routes, up)| Link {
-            up,
-            mac,
-            mtu,
-            dad,
-            accept_ra,
-            announce,
-            addresses,
-            routes,
-            kind: Kind::Veth(HostEnd { mac: host_mac, bridge, ..HostEnd::new(LinkName::parse("h0").unwrap()) }),
-        },
-    )
-}
-
-fn host_end(link: &Link) -> &HostEnd {
-    link.kind.host_end().expect("a pair")
-}
-
-fn host_end_mut(link: &mut Link) -> &mut HostEnd {
-    if let Kind::Veth(end) = &mut link.kind { end } else { panic!("a pair") }
-}
-
-fn netns(observed: bool) -> impl Strategy<Value = Netns> {
-    let sysctl = btree_map(select(vec!["net.a", "net.b", "net.c"]), select(vec!["0", "1"]), 0..4);
-    let names = subsequence(vec!["eth0", "eth1", "wan"], 0..=3);
-    let host_names = Just(vec!["h0", "h1", "h2", "h3"]).prop_shuffle();
-    (sysctl, names, host_names, vec(link(observed), 3)).prop_map(move |(sysctl, names, host_names, links)| {
-        let links: BTreeMap<LinkName, Link> = names
-            .into_iter()
-            .zip(host_names)
-            .zip(links)
-            .map(|((name, host_name), mut link)| {
-                host_end_mut(&mut link).name = LinkName::parse(host_name).unwrap();
-                (LinkName::parse(name).unwrap(), link)
-            })
-            .collect();
-        let mut sysctl: BTreeMap<String, String> = sysctl.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-        if observed {
-            for (name, link) in &links {
-                sysctl.extend(link_settings(name, link.dad, link.accept_ra).map(|(key, value)| (key, value.to_owned())));
-            }
-        }
-        Netns { source: "/etc/netns-networkd/a.toml:1".to_owned(), sysctl, links, ..Netns::default() }
-    })
-}
-
-/// What the kernel does with each change, as far as it would refuse it; addresses in the order in which it prefers them.
-struct Kernel(Netns);
-
-impl Kernel {
-    fn link(&mut self, name: &LinkName) -> &mut Link {
-        self.0.links.get_mut(name).unwrap_or_else(|| panic!("link '{name}' does not exist"))
-    }
-
-    fn end(&mut self, name: &LinkName) -> &mut HostEnd {
-        let found = self.0.links.values_mut().map(host_end_mut).find(|end| end.name == *name);
-        found.unwrap_or_else(|| panic!("host end '{name}' does not exist"))
-    }
-
-    fn apply(&mut self, change: &NetnsChange) {
-        match change.clone() {
-            NetnsChange::Add => {
-                assert_eq!(self.0, Netns::default());
-            }
-            NetnsChange::Remove => self.0 = Netns::default(),
-            NetnsChange::SetSysctl { key, value } => {
-                assert_ne!(self.0.sysctl.insert(key, value.clone()), Some(value), "{change}: it has that value");
-            }
-            NetnsChange::AddLink { name, link } => {
-                let taken = self.0.links.values().any(|l| host_end(l).name == host_end(&link).name);
-                assert!(!taken, "{change}: the host end exists");
-                assert!(link.addresses.is_empty() && link.routes.is_empty(), "{change}: a new link has none");
-                self.0.sysctl.extend(link_settings(&name, Dad::Wait, false).map(|(key, value)| (key, value.to_owned())));
-                assert!(self.0.links.insert(name, Link { up: false, ..*link }).is_none(), "{change}: it exists");
-            }
-            NetnsChange::RemoveLink { name, kind } => {
-                assert_eq!(self.0.links.remove(&name).expect("it exists").kind, *kind);
-            }
-            NetnsChange::SetMac { name, mac } => self.link(&name).mac = Some(mac),
-            NetnsChange::SetHostMac { host_end, mac } => self.end(&host_end).mac = Some(mac),
-            NetnsChange::SetMtu { name, host_end, mtu } => {
-                assert_eq!(Some(&super::laws::host_end(self.link(&name)).name), host_end.as_ref());
-                self.link(&name).mtu = Some(mtu);
-            }
-            NetnsChange::SetUp { name, host_end } => {
-                assert!(host_end.is_none_or(|end| super::laws::host_end(self.link(&name)).name == end));
-                self.link(&name).up = true;
-            }
-            NetnsChange::SetBridge { host_end, bridge } => self.end(&host_end).bridge = bridge,
-            NetnsChange::AddAddress { link, address, dad: _, replace: true } => {
-                let addresses = &mut self.link(&link).addresses;
-                let at =
-                    addresses.iter().position(|a| a.address == address.address && a.canonical(&link).peer == address.canonical(&link).peer);
-                let at = at.unwrap_or_else(|| panic!("{change}: nothing to change in {addresses:?}"));
-                addresses[at] = address;
-            }
-            NetnsChange::AddAddress { link, address, dad: _, replace: false } => {
-                let ipv6 = address.address.addr().is_ipv6();
-                let addresses = &mut self.link(&link).addresses;
-                // of IPv4 the same address with another prefix length is another address
-                let clash = |a: &Address| if ipv6 { a.address.addr() == address.address.addr() } else { a.address == address.address };
-                assert!(!addresses.iter().any(clash), "{change}: EEXIST with {addresses:?}");
-                if ipv6 { addresses.insert(0, address) } else { addresses.push(address) }
-            }
-            NetnsChange::RemoveAddress { link, address } => {
-                let addresses = &mut self.link(&link).addresses;
-                let at = addresses.iter().position(|a| a.canonical(&link) == address.canonical(&link));
-                addresses.remove(at.unwrap_or_else(|| panic!("{change}: EADDRNOTAVAIL in {addresses:?}")));
-            }
-            NetnsChange::SetRoute { link, route, replaces } => {
-                let routes = &mut self.link(&link.unwrap()).routes;
-                let key = |r: &Route| (r.to, r.effective_metric());
-                let at = routes.iter().position(|r| key(r) == key(&route));
-                let before = at.map(|at| routes.remove(at));
-                assert_eq!(before, replaces, "{change}: EEXIST, or nothing to replace");
-                routes.push(route);
-            }
-            NetnsChange::RemoveRoute { link, route } => {
-                let routes = &mut self.link(&link.unwrap()).routes;
-                let at = routes.iter().position(|r| r.canonical() == route.canonical());
-                routes.remove(at.unwrap_or_else(|| panic!("{change}: ESRCH in {routes:?}")));
-            }
-            other => panic!("{other}: no law for it"),
-        }
-    }
-}
-
-fn apply(before: &Netns, changes: &[NetnsChange]) -> Netns {
-    let mut kernel = Kernel(before.clone());
-    for change in changes {
-        kernel.apply(change);
-    }
-    kernel.0
-}
-
-/// Both as the kernel would show them, what `wanted` leaves open taken from `got`.
-#[track_caller]
-fn assert_same(got: &Netns, wanted: &Netns) {
-    assert_eq!(got.links.keys().collect::<Vec<_>>(), wanted.links.keys().collect::<Vec<_>>());
-    for (key, value) in &wanted.sysctl {
-        assert_eq!(got.sysctl.get(key), Some(value), "{key}");
-    }
-    for (name, link) in &wanted.links {
-        let is = &got.links[name];
-        // every field is named, so that a new one is not forgotten
-        let Link { up, mac, mtu, dad, accept_ra, announce: _, addresses, routes, kind: _ } = link;
-        for (key, value) in link_settings(name, *dad, *accept_ra) {
-            assert_eq!(got.sysctl.get(&key).map(String::as_str), Some(value), "{key}");
-        }
-        let (end, is_end) = (host_end(link), host_end(is));
-        let HostEnd { name: host_name, mac: host_mac, bridge, addresses: _, port: _ } = end;
-        assert_eq!(is.up, *up);
-        assert_eq!(is.mac, mac.or(is.mac));
-        assert_eq!(is.mtu, mtu.or(is.mtu));
-        assert_eq!(is_end.name, *host_name);
-        assert_eq!(is_end.mac, host_mac.or(is_end.mac));
-        assert_eq!(is_end.bridge, *bridge);
-        let set = |list: &[Address]| list.iter().map(|a| a.canonical(name)).collect::<BTreeSet<_>>();
-        assert_eq!(set(&is.addresses), set(addresses));
-        assert_eq!(is.addresses.len(), addresses.len());
-        let set = |list: &[Route]| list.iter().map(Route::canonical).collect::<BTreeSet<_>>();
-        assert_eq!(set(&is.routes), set(routes));
-        assert_eq!(is.routes.len(), routes.len());
     }
 }
 
@@ -381,6 +126,12 @@ fn the_first_address_is_preferred_after_a_change() {
 fn what_stays_is_not_touched() {
     law(800, (netns(true), netns(false)), |(before, after)| {
         let changes = diff_netns(&before, &after);
+        let addresses = |netns: &Netns, link: &LinkName| -> Vec<Address> {
+            let of_link = || netns.links.get(link).map(|link| link.addresses.clone()).unwrap_or_default();
+            let list = if *link == LinkName::loopback() { netns.loopback_addresses.clone() } else { of_link() };
+            list.iter().map(|address| address.canonical(link)).collect()
+        };
+        let end = |host_end: &LinkName| after.links.values().filter_map(|link| link.kind.host_end()).find(|end| end.name == *host_end);
         for (at, change) in changes.iter().enumerate() {
             let stays = match change {
                 NetnsChange::RemoveLink { name, kind } => after.links.get(name).is_some_and(|l| l.kind.is_same_link(kind)),
@@ -388,16 +139,91 @@ fn what_stays_is_not_touched() {
                     // taken away and put back at once, so that the kernel prefers another one
                     let returns =
                         |c: &NetnsChange| matches!(c, NetnsChange::AddAddress { link: l, address: a, .. } if l == link && a == address);
-                    let is_wanted = |l: &Link| l.addresses.iter().any(|a| a.canonical(link) == address.canonical(link));
-                    after.links.get(link).is_some_and(is_wanted) && !changes.get(at + 1).is_some_and(returns)
+                    addresses(&after, link).contains(&address.canonical(link)) && !changes.get(at + 1).is_some_and(returns)
                 }
-                NetnsChange::RemoveRoute { link, route } => {
-                    let key = |r: &Route| (r.to, r.effective_metric());
-                    after.links.get(link.as_ref().unwrap()).is_some_and(|l| l.routes.iter().any(|r| key(r) == key(route)))
+                NetnsChange::RemoveHostAddress { host_end, address } => end(host_end).is_some_and(|end| end.addresses.contains(address)),
+                NetnsChange::RemoveRoute { route, .. } => routes(&after).any(|(_, r)| r.key() == route.key()),
+                NetnsChange::SetRoute { link, route, replaces: Some((old_link, old)) } => {
+                    link == old_link && route.canonical() == old.canonical()
                 }
+                NetnsChange::RemoveRule(rule) => after.rules.contains(rule),
+                NetnsChange::AddRule(rule) => before.rules.contains(rule),
+                NetnsChange::SetPort { host_end, port } => **port == Port::default() || end(host_end).is_none(),
                 _ => false,
             };
             assert!(!stays, "{change}: it stays");
+        }
+    });
+}
+
+/// A route that one takes over from another, on whatever link, is replaced in one message.
+fn there_is_no_moment_without_a_route_that_stays() {
+    law(800, (netns(true), netns(false)), |(before, after)| {
+        let changes = diff_netns(&before, &after);
+        let mut kernel = Kernel(before.clone());
+        let mut keys: BTreeSet<_> = routes(&before).map(|(_, route)| route.key()).collect();
+        keys.retain(|key| routes(&after).any(|(_, route)| route.key() == *key));
+        for change in &changes {
+            if let NetnsChange::RemoveLink { name, .. } = change {
+                // one that has to make way takes its routes with it
+                let makes_way = |c: &NetnsChange| matches!(c, NetnsChange::AddLink { .. } | NetnsChange::AddAddress { .. });
+                if changes.iter().skip_while(|c| *c != change).any(makes_way) {
+                    keys.retain(|key| kernel.0.links[name].routes.iter().all(|route| route.key() != *key));
+                }
+            }
+            kernel.apply(change);
+            for key in &keys {
+                assert!(routes(&kernel.0).any(|(_, route)| route.key() == *key), "{change}: no route {key:?} after it");
+            }
+        }
+    });
+}
+
+/// The firewall stands before anything can come in, a rule leads to a table that is filled, and settings of a new link are made
+/// before it is up.
+fn changes_come_in_a_safe_order() {
+    law(800, (netns(true), netns(false)), |(before, after)| {
+        let changes = diff_netns(&before, &after);
+        let mut kernel = Kernel(before.clone());
+        for (at, change) in changes.iter().enumerate() {
+            let later = &changes[at + 1..];
+            match change {
+                NetnsChange::AddLink { .. } => assert_eq!(kernel.0.ruleset, after.ruleset, "{change}: without its firewall"),
+                NetnsChange::SetUp { name, .. } => {
+                    assert_eq!(kernel.0.ruleset, after.ruleset, "{change}: without its firewall");
+                    let host_end = |c: &NetnsChange| match c {
+                        NetnsChange::SetPort { host_end, .. }
+                        | NetnsChange::SetVlans { host_end, .. }
+                        | NetnsChange::SetBridge { host_end, .. } => Some(host_end.clone()),
+                        _ => None,
+                    };
+                    let is_of = |c: &NetnsChange| match c {
+                        NetnsChange::SetWireguard { name: of, .. } | NetnsChange::SetMac { name: of, .. } => of == name,
+                        _ => host_end(c).is_some_and(|end| after.links[name].kind.host_end().is_some_and(|own| own.name == end)),
+                    };
+                    assert!(!later.iter().any(is_of), "{change}: it is not finished");
+                }
+                NetnsChange::AddRule(rule) => {
+                    let fills = |c: &NetnsChange| matches!(c, NetnsChange::SetRoute { route, .. } if Some(route.key().0) == rule.table);
+                    assert!(!later.iter().any(fills), "{change}: its table is not filled");
+                }
+                NetnsChange::RemoveRoute { route, .. } => {
+                    let of_table = |c: &NetnsChange| matches!(c, NetnsChange::RemoveRule(rule) if rule.table == Some(route.key().0));
+                    assert!(!later.iter().any(of_table), "{change}: a rule leads there");
+                }
+                NetnsChange::AddAddress { link, address, .. } => {
+                    // duplicate detection would find it on the other link
+                    let ip = address.address.addr();
+                    let has = |netns: &Netns, link: &LinkName| {
+                        netns.links.get(link).is_some_and(|link| link.addresses.iter().any(|address| address.address.addr() == ip))
+                    };
+                    let others = kernel.0.links.keys().filter(|other| *other != link);
+                    let in_the_way = |other: &LinkName| ip.is_ipv6() && has(&kernel.0, other) && !has(&after, other);
+                    assert!(!others.into_iter().any(in_the_way), "{change}: it has not left its old link");
+                }
+                _ => {}
+            }
+            kernel.apply(change);
         }
     });
 }
@@ -480,23 +306,7 @@ fn a_diff_applied_gives_the_desired_state() {
 }
 
 fn a_record_comes_back() {
-    let wild = || {
-        let addresses = vec(
-            (any::<bool>().prop_flat_map(net_of), option::of(any::<bool>().prop_flat_map(ip_of)), option::of(any::<String>()))
-                .prop_map(|(address, peer, label)| Address { peer, label, deprecated: true, ..Address::new(address) }),
-            0..3,
-        );
-        (link(false), addresses, vec(route(), 0..3), link_name(), option::of(mac())).prop_map(|(mut link, addresses, routes, name, mac)| {
-            link.addresses.extend(addresses);
-            link.routes.extend(routes);
-            host_end_mut(&mut link).name = name;
-            host_end_mut(&mut link).mac = mac;
-            link
-        })
-    };
-    let sysctl = btree_map(any::<String>(), any::<String>(), 0..4);
-    law(512, (any::<String>(), sysctl, btree_map(link_name(), wild(), 0..4)), |(source, sysctl, links)| {
-        let netns = Netns { source, sysctl, links, ..Netns::default() };
+    law(512, wild_netns(), |netns| {
         let text = toml::to_string(&netns).unwrap();
         assert_eq!(toml::from_str::<Netns>(&text).unwrap(), netns, "{text}");
     });

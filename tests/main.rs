@@ -17,6 +17,7 @@ mod host_units;
 mod inside;
 mod laws;
 mod netns;
+mod netns_change;
 mod render;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         inside::trials,
         laws::trials,
         netns::trials,
+        netns_change::trials,
         render::trials,
     ];
 

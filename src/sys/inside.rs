@@ -156,13 +156,16 @@ fn make_changes<'a>(
     for index in numbers.fast_dad.iter().filter_map(|name| numbers.links.get(name)) {
         queue.push(None, netlink::neighbour_timer(*index, FAST_DAD_MS))?;
     }
-    let (late, early): (Vec<_>, Vec<_>) = tail.iter().filter(|change| !is_add(change)).partition(|change| is_late(change));
-    for change in &early {
+    // what goes, goes when what replaces it is usable
+    let removals = tail.iter().rev().take_while(|change| is_removal(change)).count();
+    let late = tail.iter().position(is_late).unwrap_or(tail.len() - removals);
+    let (early, late) = tail.split_at(late);
+    for change in early.iter().filter(|change| !is_add(change)) {
         queue.make(change, numbers)?;
     }
     queue.flush()?;
     ready::wait(queue.host, queue.inner, &ready::list(desired, numbers))?;
-    for change in &late {
+    for change in late {
         queue.make(change, numbers)?;
     }
     let news: BTreeSet<&LinkName> = changes.iter().filter_map(is_news).collect();
@@ -182,6 +185,17 @@ fn is_news(change: &NetnsChange) -> Option<&LinkName> {
         NetnsChange::AddAddress { link, .. } => Some(link),
         _ => None,
     }
+}
+
+fn is_removal(change: &NetnsChange) -> bool {
+    matches!(
+        change,
+        NetnsChange::RemoveLink { .. }
+            | NetnsChange::RemoveAddress { .. }
+            | NetnsChange::RemoveHostAddress { .. }
+            | NetnsChange::RemoveRoute { .. }
+            | NetnsChange::RemoveRule(_)
+    )
 }
 
 /// A route whose source address is IPv6 is refused (EINVAL) while that address is tentative.

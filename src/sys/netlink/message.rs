@@ -148,9 +148,11 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
             vec![inside(RouteNetlinkMessage::NewRoute(route(numbers.output(link.as_ref())?, wanted)?), NLM_F_CREATE | flags)]
         }
         NetnsChange::RemoveRoute { link, route: old } => {
-            vec![inside(RouteNetlinkMessage::DelRoute(route(numbers.output(link.as_ref())?, old)?), 0)]
+            // without a metric, IPv6 would remove the best route to there, whatever its metric (`ip6_route_del`)
+            vec![inside(RouteNetlinkMessage::DelRoute(route(numbers.output(link.as_ref())?, &old.canonical())?), 0)]
         }
-        NetnsChange::AddRule(new) => vec![inside(RouteNetlinkMessage::NewRule(rule(new)), NLM_F_CREATE | NLM_F_EXCL)],
+        // with NLM_F_EXCL the kernel refuses a rule beside a narrower one of the same priority (`rule_exists`)
+        NetnsChange::AddRule(new) => vec![inside(RouteNetlinkMessage::NewRule(rule(new)), NLM_F_CREATE)],
         NetnsChange::RemoveRule(old) => vec![inside(RouteNetlinkMessage::DelRule(rule(old)), 0)],
         NetnsChange::SetPort { .. }
         | NetnsChange::SetVlans { .. }
