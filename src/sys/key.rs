@@ -89,3 +89,49 @@ pub fn stored(root: &Root, name: &str) -> Stored {
         None => Stored::Nowhere,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::error;
+
+    #[test]
+    fn only_a_key_that_root_alone_can_read_is_read() {
+        const TEXT: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+        let directory = std::env::temp_dir().join(format!("netns-networkd-key-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("key");
+        let write = |text: &str, mode: u32| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let refusal = || error::render(&read(&path).unwrap_err()).replace(&*path.to_string_lossy(), "KEY");
+
+        let missing = "failed to read key file KEY: No such file or directory (os error 2)\n  hint: `(umask 077; wg genkey > KEY)` makes a private key";
+        assert_eq!(refusal(), missing);
+        for mode in [0o600, 0o400, 0o640] {
+            write(&format!("{TEXT}\n"), mode);
+            assert!(read(&path).is_ok(), "{mode:o}");
+        }
+        write(TEXT, 0o604);
+        let open =
+            "key file KEY is open to others than root (mode 0604)\n  hint: `chmod 600 KEY`; who has read the key since can still use it";
+        assert_eq!(refusal(), open);
+        for mode in [0o602, 0o644, 0o666] {
+            write(TEXT, mode);
+            assert!(read(&path).is_err(), "{mode:o}");
+        }
+        for text in ["", "nothing", &TEXT.repeat(2), &TEXT[1..], &" ".repeat(2000)] {
+            write(text, 0o600);
+            assert_eq!(refusal(), "KEY has no key in it: 44 characters of base64, as `wg genkey` prints them");
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+        let credential = read(Path::new("/run/credentials/netns@no-such.service/vpn.key")).unwrap_err();
+        assert!(
+            error::render(&credential)
+                .contains("hint: systemd gives it to netns@no-such.service when that starts, from /etc/credstore/vpn.key,")
+        );
+    }
+}

@@ -255,3 +255,189 @@ fn allowed_ip(net: &IpNet) -> WireguardAllowedIp {
         WireguardAllowedIpAttr::Cidr(net.prefix_len()),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload};
+
+    use super::*;
+
+    fn key(file: &str) -> Option<Key> {
+        // `/1` has a key of ones
+        Some([file.strip_prefix('/')?.parse().ok()?; 32])
+    }
+
+    fn key_or_error(file: &str) -> Result<Key> {
+        key(file).context("no such key")
+    }
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    fn peer(public_key: u8, allowed_ips: &[&str]) -> Peer {
+        Peer {
+            public_key: PublicKey([public_key; 32]),
+            preshared_key_file: None,
+            endpoint: None,
+            allowed_ips: allowed_ips.iter().map(|text| net(text)).collect(),
+            keepalive: None,
+        }
+    }
+
+    fn tunnel(peers: Vec<Peer>) -> Wireguard {
+        Wireguard { private_key_file: "/1".to_owned(), listen_port: Some(51820), fwmark: None, peers }
+    }
+
+    /// The bytes of all messages behind the netlink header.
+    fn bytes(before: &Wireguard, after: &Wireguard) -> Vec<Vec<u8>> {
+        let emit = |attributes| {
+            let inner = NetlinkPayload::InnerMessage(message(0x1c, WireguardCmd::SetDevice, attributes));
+            let mut message = NetlinkMessage::new(NetlinkHeader::default(), inner);
+            message.finalize();
+            assert_eq!(message.header.message_type, 0x1c);
+            let mut bytes = vec![0; message.buffer_len()];
+            message.serialize(&mut bytes);
+            bytes.split_off(16)
+        };
+        messages(3, before, after, key_or_error).unwrap().into_iter().map(emit).collect()
+    }
+
+    /// An attribute as netlink(7) has it, in this machine's byte order.
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(4 + value.len()).unwrap();
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    const NESTED: u16 = 0x8000;
+    const SET_DEVICE: [u8; 4] = [1, 1, 0, 0];
+
+    #[test]
+    fn a_new_link_is_set_as_the_kernels_header_file_says() {
+        let mut wanted = tunnel(vec![peer(7, &["10.0.0.0/24", "2001:db8::/32"])]);
+        wanted.fwmark = Some(0x42);
+        wanted.peers[0].preshared_key_file = Some("/2".to_owned());
+        wanted.peers[0].endpoint = Some("192.0.2.1:51821".parse().unwrap());
+        wanted.peers[0].keepalive = Some(25);
+        let index = attribute(1, &3_u32.to_ne_bytes());
+        let link = [
+            SET_DEVICE.to_vec(),
+            index.clone(),
+            attribute(3, &[1; 32]),
+            attribute(6, &51820_u16.to_ne_bytes()),
+            attribute(7, &0x42_u32.to_ne_bytes()),
+        ];
+        let mut socket_address = 2_u16.to_ne_bytes().to_vec();
+        socket_address.extend([0xca, 0x6d, 192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let ipv4 = [attribute(1, &2_u16.to_ne_bytes()), attribute(2, &[10, 0, 0, 0]), attribute(3, &[24])].concat();
+        let ipv6 = [
+            attribute(1, &10_u16.to_ne_bytes()),
+            attribute(2, &[0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            attribute(3, &[32]),
+        ]
+        .concat();
+        let peer = [
+            attribute(1, &[7; 32]),
+            attribute(2, &[2; 32]),
+            attribute(4, &socket_address),
+            attribute(5, &25_u16.to_ne_bytes()),
+            attribute(9 | NESTED, &[attribute(NESTED, &ipv4), attribute(NESTED, &ipv6)].concat()),
+        ]
+        .concat();
+        let peers = [SET_DEVICE.to_vec(), index, attribute(8 | NESTED, &attribute(NESTED, &peer))];
+        assert_eq!(bytes(&Wireguard::default(), &wanted), [link.concat(), peers.concat()]);
+    }
+
+    #[test]
+    fn only_what_differs_is_said_to_the_kernel() {
+        let before = tunnel(vec![peer(7, &["10.0.0.0/24"]), peer(8, &["10.1.0.0/24"]), peer(9, &["10.2.0.0/24"])]);
+        let mut after = before.clone();
+        after.peers.remove(0);
+        after.peers[1].keepalive = Some(5);
+        after.peers.push(peer(10, &[]));
+        let said = messages(3, &before, &after, key_or_error).unwrap();
+        let link = vec![WireguardAttribute::IfIndex(3)];
+        let of = |key: u8, more: &[WireguardPeerAttribute]| WireguardPeer([&[WireguardPeerAttribute::PublicKey([key; 32])], more].concat());
+        let peers = vec![
+            of(7, &[WireguardPeerAttribute::Flags(WireguardPeerFlags::RemoveMe)]),
+            of(9, &[WireguardPeerAttribute::PersistentKeepalive(5)]),
+            of(10, &[]),
+        ];
+        assert_eq!(said, [link.clone(), vec![WireguardAttribute::IfIndex(3), WireguardAttribute::Peers(peers)]]);
+        assert_eq!(messages(3, &after, &after, |_| bail!("no key is needed")).unwrap(), [link]);
+    }
+
+    #[test]
+    fn allowed_addresses_are_replaced_only_where_one_goes() {
+        let part = |before: &[&str], after: &[&str]| peer_parts(Some(&peer(7, before)), &peer(7, after), key_or_error).unwrap();
+        let this = || WireguardPeerAttribute::PublicKey([7; 32]);
+        let ips = |nets: &[&str]| WireguardPeerAttribute::AllowedIps(nets.iter().map(|text| allowed_ip(&net(text))).collect());
+        assert_eq!(part(&["10.0.0.0/24"], &["10.0.0.0/24", "10.1.0.9/24"]), [[this(), ips(&["10.1.0.0/24"])]]);
+        let replace = || WireguardPeerAttribute::Flags(WireguardPeerFlags::ReplaceAllowedIps);
+        assert_eq!(part(&["10.0.0.0/24", "10.1.0.0/24"], &["10.0.0.0/24"]), [vec![this(), replace(), ips(&["10.0.0.0/24"])]]);
+        assert_eq!(part(&["10.0.0.0/24"], &[]), [[this(), replace()]]);
+    }
+
+    #[test]
+    fn many_peers_and_addresses_go_in_several_messages() {
+        let many: Vec<String> = (0..3000).map(|n: u32| format!("2001:db8:{n:x}::/48")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let mut wanted = tunnel((1..=200).map(|n| peer(n, &["10.0.0.0/8"])).collect());
+        wanted.peers.push(peer(250, &many));
+        let said = bytes(&Wireguard::default(), &wanted);
+        assert!(said.len() > 3 && said.iter().all(|message| message.len() < PEERS_BYTES + 64), "{} messages", said.len());
+        // as the kernel would say it
+        let attributes = messages(3, &Wireguard::default(), &wanted, key_or_error).unwrap();
+        let kernel = device(attributes.into_iter().map(|attributes| WireguardMessage { cmd: WireguardCmd::GetDevice, attributes }));
+        assert_eq!(kernel.peers.len(), 201);
+        assert_eq!(compare(&kernel, &wanted, None, key), wanted);
+    }
+
+    fn kernel_with(peer: KernelPeer) -> Device {
+        Device { private_key: [1; 32], listen_port: 51820, fwmark: 0, peers: vec![peer] }
+    }
+
+    #[test]
+    fn a_peer_that_roams_is_no_difference_and_one_that_the_configuration_moves_is() {
+        let endpoint = |text: &str| Some(text.parse().unwrap());
+        let kernel = kernel_with(KernelPeer { public_key: [7; 32], endpoint: endpoint("203.0.113.9:4000"), ..KernelPeer::default() });
+        let at = |endpoint| tunnel(vec![Peer { endpoint, ..peer(7, &[]) }]);
+        let home = at(endpoint("192.0.2.1:51820"));
+        assert_eq!(compare(&kernel, &home, Some(&home), key), home);
+        let moved = at(endpoint("192.0.2.2:51820"));
+        assert_eq!(compare(&kernel, &moved, Some(&home), key), at(endpoint("203.0.113.9:4000")));
+        assert_eq!(compare(&kernel, &at(None), Some(&home), key), at(None));
+    }
+
+    #[test]
+    fn other_keys_and_settings_are_differences_and_peers_of_others_are_none() {
+        let found = || KernelPeer { public_key: [7; 32], allowed_ips: [net("10.0.0.0/24")].into(), ..KernelPeer::default() };
+        let wanted = tunnel(vec![peer(7, &["10.0.0.1/24"])]);
+        let mut kernel = kernel_with(found());
+        kernel.peers.push(KernelPeer { public_key: [9; 32], ..KernelPeer::default() });
+        assert_eq!(compare(&kernel, &wanted, None, key), wanted);
+        // what was applied once goes when it is not wanted any more
+        let applied = tunnel(vec![peer(7, &[]), peer(9, &[]), peer(10, &[])]);
+        assert_eq!(compare(&kernel, &wanted, Some(&applied), key).peers, [wanted.peers[0].clone(), peer(9, &[])]);
+
+        let changes: [fn(&mut Device); 7] = [
+            |kernel| kernel.private_key = [2; 32],
+            |kernel| kernel.listen_port = 1,
+            |kernel| kernel.fwmark = 1,
+            |kernel| kernel.peers[0].preshared_key = [2; 32],
+            |kernel| kernel.peers[0].keepalive = 1,
+            |kernel| kernel.peers[0].allowed_ips = [net("10.0.0.0/25")].into(),
+            |kernel| kernel.peers.clear(),
+        ];
+        for change in changes {
+            let mut kernel = kernel_with(found());
+            change(&mut kernel);
+            assert_ne!(compare(&kernel, &wanted, Some(&wanted), key), wanted);
+        }
+        let unreadable = Wireguard { private_key_file: "no key".to_owned(), ..wanted };
+        assert_ne!(compare(&kernel, &unreadable, None, key), unreadable);
+    }
+}
