@@ -158,10 +158,13 @@ fn every_key_is_in_the_full_case() {
         &keys::ADDRESS_ENTRY,
         &keys::GATEWAY_ENTRY,
         &keys::ROUTE_ENTRY,
+        &keys::RULE_ENTRY,
+        &keys::PEER_ENTRY,
         &keys::UPLINK_ENTRY,
     ] {
         for (key, _) in table.known {
-            assert!(text.contains(&format!("{key} ")) || text.contains(&format!(".{key}.")), "{FULL} does not have '{key}'");
+            let forms = [format!("\n{key} ="), format!(" {key} ="), format!(".{key}."), format!(".{key}]")];
+            assert!(forms.iter().any(|form| text.contains(form)), "{FULL} does not have '{key}'");
         }
     }
 }

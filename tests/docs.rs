@@ -20,13 +20,15 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-const TABLES: [&keys::Keys; 7] = [
+const TABLES: [&keys::Keys; 9] = [
     &keys::NAMESPACE,
     &keys::INTERFACE,
     &keys::BRIDGE,
     &keys::ADDRESS_ENTRY,
     &keys::GATEWAY_ENTRY,
     &keys::ROUTE_ENTRY,
+    &keys::RULE_ENTRY,
+    &keys::PEER_ENTRY,
     &keys::UPLINK_ENTRY,
 ];
 

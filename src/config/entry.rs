@@ -9,9 +9,9 @@ use super::{
     keys,
     read::{Reader, Table, Value},
     text::{Placed, Spot},
-    value::{self, Destination, Refusal, family},
+    value::{self, Destination, IPV6_MTU, Refusal, family},
 };
-use crate::model::{Address, LinkName, Scope};
+use crate::model::{Address, LinkName, MAIN_TABLE, RouteType, Scope};
 
 /// A gateway or route.
 #[derive(Debug, Clone)]
@@ -22,6 +22,10 @@ pub(super) struct RouteTable {
     pub source: Option<Placed<IpAddr>>,
     pub metric: Option<u32>,
     pub on_link: bool,
+    pub kind: RouteType,
+    pub table: Option<u32>,
+    pub scope: Option<Scope>,
+    pub mtu: Option<u32>,
 }
 
 /// An entry of `uplinks`: a link, or a VLAN on one.
@@ -32,7 +36,18 @@ pub(super) struct UplinkTable {
     pub name: LinkName,
     pub vlan: Option<(LinkName, u16)>,
 }
+
 const SCOPES: [(&str, Scope); 3] = [("global", Scope::Global), ("link", Scope::Link), ("host", Scope::Host)];
+pub(super) const TYPES: [(&str, RouteType); 4] = [
+    ("unicast", RouteType::Unicast),
+    ("blackhole", RouteType::Blackhole),
+    ("unreachable", RouteType::Unreachable),
+    ("prohibit", RouteType::Prohibit),
+];
+/// The routing tables that have names without a file that gives them: the kernel's `RT_TABLE_MAIN` and its neighbours.
+const TABLES: [(&str, u32); 3] = [("main", MAIN_TABLE), ("default", 253), ("local", 255)];
+/// The largest MTU that a route keeps: `ip_metrics_convert` in the kernel cuts what is over it.
+const ROUTE_MTU: u32 = 65520;
 
 pub(super) fn uplink(reader: &mut Reader<'_>, entry: Value<'_, '_>) -> Option<UplinkTable> {
     if !entry.is_table() {
@@ -53,17 +68,23 @@ pub(super) fn uplink(reader: &mut Reader<'_>, entry: Value<'_, '_>) -> Option<Up
     let id = u16::try_from(id.value).unwrap_or(0);
     Some(UplinkTable { at: entry.at, name, vlan: Some((parent.value, id)) })
 }
-/// Reads an address; `interface` is none on a bridge, whose addresses are networkd's and have no table form yet.
+
+/// The interface that has the `loopback-addresses`.
+pub(super) const LOOPBACK: &str = "lo";
+
+/// Reads an address; `interface` is none on the host, where addresses are networkd's and have no table form.
 pub(super) fn address(reader: &mut Reader<'_>, interface: Option<&str>, entry: Value<'_, '_>) -> Option<Placed<Address>> {
+    let parse = if interface == Some(LOOPBACK) { value::loopback_address } else { value::link_address };
     let Some(interface) = interface.filter(|_| entry.is_table()) else {
-        let net = reader.parse(entry, |text| value::link_address(text, false))?;
+        let net = reader.parse(entry, |text| parse(text, false))?;
         return Some(Placed { value: Address::new(net.value), at: net.at });
     };
     let faults = reader.drafts.len();
-    let table = reader.table(entry, "an entry of 'addresses'".to_owned(), &keys::ADDRESS_ENTRY)?;
+    let list = if interface == LOOPBACK { "loopback-addresses" } else { "addresses" };
+    let table = reader.table(entry, format!("an entry of '{list}'"), &keys::ADDRESS_ENTRY)?;
     let peer = table.get("peer").and_then(|v| reader.parse(v, |text| value::host("peer", text)));
-    let address = required(reader, entry, &table, "address")
-        .and_then(|v| reader.parse(v, |text| value::link_address(text, table.get("peer").is_some())));
+    let parse = if interface == LOOPBACK { value::loopback_address } else { value::link_address };
+    let address = required(reader, entry, &table, "address").and_then(|v| reader.parse(v, |text| parse(text, table.get("peer").is_some())));
     let scope = table.get("scope").and_then(|v| reader.choice(v, &SCOPES));
     let label = table.get("label").and_then(|v| reader.parse(v, |text| value::label(interface, text)));
     let deprecated = table.get("deprecated").and_then(|v| reader.boolean(v)).unwrap_or(false);
@@ -97,8 +118,8 @@ pub(super) fn address(reader: &mut Reader<'_>, interface: Option<&str>, entry: V
 pub(super) fn gateway(reader: &mut Reader<'_>, entry: Value<'_, '_>) -> Option<RouteTable> {
     if !entry.is_table() {
         let via = reader.parse(entry, |text| value::host("gateway", text))?;
-        let to = everywhere(via.value);
-        return Some(RouteTable { at: via.at, to, via: Some(via), source: None, metric: None, on_link: false });
+        let bare = RouteTable::new(via.at, everywhere(via.value));
+        return Some(RouteTable { via: Some(via), ..bare });
     }
     let faults = reader.drafts.len();
     let table = reader.table(entry, "an entry of 'gateways'".to_owned(), &keys::GATEWAY_ENTRY)?;
@@ -138,20 +159,70 @@ pub(super) fn route(reader: &mut Reader<'_>, entry: Value<'_, '_>) -> Option<Rou
             return None;
         }
     };
-    let route = RouteTable { at: to.at, to: net, via: via.flatten(), ..rest };
+    let route = RouteTable {
+        at: to.at,
+        to: net,
+        via: via.flatten(),
+        kind: table.get("type").and_then(|v| reader.choice(v, &TYPES)).unwrap_or_default(),
+        table: table.get("table").and_then(|v| routing_table(reader, v)),
+        scope: table.get("scope").and_then(|v| reader.choice(v, &SCOPES)),
+        mtu: table.get("mtu").and_then(|v| reader.number(v, 68, ROUTE_MTU)).map(|mtu| mtu.value),
+        ..rest
+    };
     one_family(reader, &route);
+    fits_its_type(reader, &table, &route);
     (reader.drafts.len() == faults).then_some(route)
 }
 
 /// Reads what gateways and routes have in common; destination and gateway are still to be filled in.
+/// Notes keys that a route of this type or family does not have.
+fn fits_its_type(reader: &mut Reader<'_>, table: &Table<'_, '_>, route: &RouteTable) {
+    if route.kind != RouteType::Unicast {
+        for key in ["via", "source", "on-link", "scope", "mtu"] {
+            let Some(at) = table.key(key) else { continue };
+            let message = format!("'{key}' is for routes that send packets on, this one has the type '{}'", route.kind.as_str());
+            reader.note(Draft::new(at, message).other(route.at, "the route").help("leave it out"));
+        }
+        return;
+    }
+    if let Some(scope) = table.get("scope") {
+        if route.to.addr().is_ipv6() {
+            reader.note(
+                Draft::new(scope.at, "'scope' is for IPv4 routes, this one is IPv6").other(route.at, "the route").help("leave it out"),
+            );
+        } else if let (Some(Scope::Link | Scope::Host), Some(via)) = (route.scope, &route.via) {
+            // fib_check_nh: what is behind a gateway is farther than the link
+            let draft = Draft::new(scope.at, "a route by a gateway has the scope \"global\"");
+            reader.note(draft.other(via.at, "the gateway").help("leave one of the two out"));
+        }
+    }
+    if let Some(mtu) = table.get("mtu")
+        && route.to.addr().is_ipv6()
+        && route.mtu.is_some_and(|mtu| mtu < IPV6_MTU)
+    {
+        let draft = Draft::new(mtu.at, "the MTU of an IPv6 route is too small").other(route.at, "the route");
+        reader.note(draft.allowed(format!("{IPV6_MTU} to {ROUTE_MTU}")));
+    }
+}
+
+/// Reads the number or name of a routing table.
+pub(super) fn routing_table(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Option<u32> {
+    reader.number_or_word(value, (1, u32::MAX), &TABLES).map(|table| table.value)
+}
+
+impl RouteTable {
+    fn new(at: Spot, to: IpNet) -> Self {
+        let kind = RouteType::Unicast;
+        Self { at, to, via: None, source: None, metric: None, on_link: false, kind, table: None, scope: None, mtu: None }
+    }
+}
+
 fn next_hop(reader: &mut Reader<'_>, table: &Table<'_, '_>) -> RouteTable {
     RouteTable {
-        at: table.at,
-        to: IpNet::default(),
-        via: None,
         source: table.get("source").and_then(|v| reader.parse(v, |text| value::host("source", text))),
         metric: table.get("metric").and_then(|v| reader.number(v, 0, u32::MAX)).map(|m| m.value),
         on_link: table.get("on-link").and_then(|v| reader.boolean(v)).unwrap_or(false),
+        ..RouteTable::new(table.at, IpNet::default())
     }
 }
 
@@ -165,7 +236,12 @@ fn one_family(reader: &mut Reader<'_>, route: &RouteTable) {
 }
 
 /// Gets a key that must be there.
-fn required<'t, 'i>(reader: &mut Reader<'_>, entry: Value<'t, 'i>, table: &'t Table<'t, 'i>, key: &'t str) -> Option<Value<'t, 'i>> {
+pub(super) fn required<'t, 'i>(
+    reader: &mut Reader<'_>,
+    entry: Value<'t, 'i>,
+    table: &'t Table<'t, 'i>,
+    key: &'t str,
+) -> Option<Value<'t, 'i>> {
     let value = table.get(key);
     if value.is_none() && !table.misspells(key) {
         let draft = Draft::new(entry.at, format!("{} has no '{key}'", entry.what())).help(format!("add '{key}'"));
@@ -173,6 +249,7 @@ fn required<'t, 'i>(reader: &mut Reader<'_>, entry: Value<'t, 'i>, table: &'t Ta
     }
     value
 }
+
 fn everywhere(via: IpAddr) -> IpNet {
     match via {
         IpAddr::V4(_) => IpNet::V4(ipnet::Ipv4Net::default()),

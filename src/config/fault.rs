@@ -104,11 +104,13 @@ pub(super) struct Draft {
     other: Option<(Spot, String)>,
     /// Something is missing: not worth a word where a syntax error has hidden part of the file.
     pub missing: bool,
+    /// What is there is nobody's business.
+    secret: bool,
 }
 
 impl Draft {
     pub fn new(at: Spot, message: impl Into<String>) -> Self {
-        Self { at, message: message.into(), allowed: None, help: None, other: None, missing: false }
+        Self { at, message: message.into(), allowed: None, help: None, other: None, missing: false, secret: false }
     }
 
     pub fn allowed(self, text: impl Into<String>) -> Self {
@@ -127,11 +129,20 @@ impl Draft {
         Self { missing: true, ..self }
     }
 
+    pub fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+
     fn resolve(self, texts: &[Text]) -> Fault {
-        let Self { at, message, allowed, help, other, missing: _ } = self;
+        let Self { at, message, allowed, help, other, missing: _, secret } = self;
         let place = |spot: Spot| texts[spot.file].place(spot.start..spot.end);
+        let mut at = place(at);
+        if secret {
+            at.source.truncate(at.span.end);
+            at.source.replace_range(at.span.clone(), &"*".repeat(at.span.len()));
+        }
         Fault {
-            place: place(at),
+            place: at,
             message: visible(&message),
             allowed: allowed.as_deref().map(visible),
             help: help.as_deref().map(visible),

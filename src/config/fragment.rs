@@ -7,13 +7,16 @@ use toml::de::DeTable;
 use super::{
     entry::{self, RouteTable, UplinkTable},
     fault::Draft,
+    interface::{self, InterfaceTable},
     keys,
-    read::{List, Reader, Table, Value, header_name},
+    read::{List, Reader, Table, header_name},
+    rule::{self, RuleTable},
     syntax,
+    sysctl::{self, Parameter},
     text::{Placed, Spot, Text, quoted},
-    value::{self, Refusal},
+    value,
 };
-use crate::model::{Address, Dad, LinkName, Mac, NameError, NetnsName, UnitName};
+use crate::model::{Address, LinkName, Mac, NameError, NetnsName, UnitName};
 
 /// The tables of all fragments. A table whose name is refused is here all the same, so that the rest of it gets checked.
 #[derive(Debug, Default)]
@@ -37,34 +40,12 @@ pub(super) struct NamespaceTable {
     pub has_dns: bool,
     pub dns_search: Vec<Placed<String>>,
     pub dns_options: Vec<Placed<String>>,
-}
-
-/// `[namespace.NETNS.interface.NAME]`
-#[derive(Debug)]
-pub(super) struct InterfaceTable {
-    pub netns: String,
-    pub name: String,
-    pub at: Spot,
-    pub bridge: Option<Placed<LinkName>>,
-    /// It needs one and does not say which.
-    pub lacks_bridge: bool,
-    pub host_name: HostName,
-    pub mac: Option<Placed<Mac>>,
-    pub host_mac: Option<Placed<Mac>>,
-    pub ip: IpTable,
-    pub dad: Dad,
-    pub accept_ra: bool,
-    pub announce: bool,
-}
-
-/// An interface's `host-name`.
-#[derive(Debug)]
-pub(super) enum HostName {
-    Given(Placed<LinkName>),
-    /// The key is there, its value no good.
-    Refused,
-    /// Left out.
-    Derived,
+    /// Where IPv6 is switched off.
+    pub no_ipv6: Option<Spot>,
+    pub sysctl: Vec<Parameter>,
+    pub nftables: Option<String>,
+    pub loopback_addresses: List<Placed<Address>>,
+    pub rules: Vec<RuleTable>,
 }
 
 /// `[bridge.NAME]`
@@ -77,6 +58,9 @@ pub(super) struct BridgeTable {
     pub dns: Vec<Placed<IpAddr>>,
     pub mac: Option<Placed<Mac>>,
     pub stp: Option<bool>,
+    pub vlan_filtering: Option<bool>,
+    /// 0 is none.
+    pub default_pvid: Option<Placed<u32>>,
 }
 
 /// What interfaces and bridges have in common.
@@ -149,6 +133,11 @@ fn read_namespace(reader: &mut Reader<'_>, name: &str, table: &Table<'_, '_>, te
         let description = table.get("description").and_then(|v| reader.parse(v, |t| value::line("description", t)));
         let dns = reader.list(table.get("dns"), |r, v| r.parse(v, value::namespace_resolver));
         let has_dns = table.get("dns").is_some() && !(dns.complete && dns.items.is_empty());
+        let mut sysctl = Vec::new();
+        if let Some(parameters) = table.get("sysctl") {
+            sysctl::read(reader, parameters, "", &mut sysctl);
+        }
+        let mut positions = 0..;
         tables.namespaces.push(NamespaceTable {
             name: name.to_owned(),
             at: table.at,
@@ -158,6 +147,11 @@ fn read_namespace(reader: &mut Reader<'_>, name: &str, table: &Table<'_, '_>, te
             has_dns,
             dns_search: reader.list(table.get("dns-search"), |r, v| r.parse(v, value::domain)).items,
             dns_options: reader.list(table.get("dns-options"), |r, v| r.parse(v, value::resolver_option)).items,
+            no_ipv6: table.get("ipv6").and_then(|v| (!reader.boolean(v)?).then_some(v.at)),
+            sysctl,
+            nftables: table.get("nftables").and_then(|v| reader.parse(v, |t| value::path("'nftables'", t))).map(|path| path.value),
+            loopback_addresses: reader.list(table.get("loopback-addresses"), |r, v| entry::address(r, Some(entry::LOOPBACK), v)),
+            rules: reader.list(table.get("rules"), |r, v| rule::read(r, v, positions.next().unwrap_or_default())).items,
         });
     }
     let Some(names) = table.get("interface").and_then(|value| reader.names(value)) else { return };
@@ -165,46 +159,9 @@ fn read_namespace(reader: &mut Reader<'_>, name: &str, table: &Table<'_, '_>, te
         check_name(reader, at, "interface", interface, LinkName::parse_ours);
         let title = format!("[namespace.{}.interface.{}]", header_name(name), header_name(interface));
         if let Some(table) = reader.named_table((at, value), title, &keys::INTERFACE) {
-            let interface = read_interface(reader, name, interface, &table);
+            let interface = interface::read(reader, name, interface, &table);
             tables.interfaces.push(interface);
         }
-    }
-}
-
-fn read_interface(reader: &mut Reader<'_>, netns: &str, name: &str, table: &Table<'_, '_>) -> InterfaceTable {
-    let is_veth = table.get("kind").is_none_or(|value| read_kind(reader, value));
-    let bridge = table.get("bridge").map(|v| reader.name(v, "bridge name", LinkName::parse));
-    let host_name = table
-        .get("host-name")
-        .map_or(HostName::Derived, |v| reader.name(v, "host-name", LinkName::parse_ours).map_or(HostName::Refused, HostName::Given));
-    InterfaceTable {
-        netns: netns.to_owned(),
-        name: name.to_owned(),
-        at: table.at,
-        lacks_bridge: bridge.is_none() && is_veth && !table.misspells("bridge") && !table.is_strange(),
-        bridge: bridge.flatten(),
-        host_name,
-        mac: read_mac(reader, table, "mac"),
-        host_mac: read_mac(reader, table, "host-mac"),
-        ip: read_ip(reader, format!("interface {} of namespace {}", quoted(name), quoted(netns)), Some(name), table),
-        dad: table.get("dad").and_then(|v| reader.choice(v, &DADS)).unwrap_or_default(),
-        accept_ra: table.get("accept-ra").and_then(|v| reader.boolean(v)).unwrap_or(false),
-        announce: table.get("announce").and_then(|v| reader.boolean(v)).unwrap_or(true),
-    }
-}
-
-const DADS: [(&str, Dad); 4] = [("wait", Dad::Wait), ("rfc", Dad::Rfc), ("optimistic", Dad::Optimistic), ("off", Dad::Off)];
-
-/// Tells whether an interface is of the one kind that there is yet.
-fn read_kind(reader: &mut Reader<'_>, value: Value<'_, '_>) -> bool {
-    match reader.string(value) {
-        Some(kind) if keys::LATER_KINDS.contains(&kind) => {
-            let message = format!("interface kind '{kind}' is not supported by this version of netns-networkd");
-            reader.refuse(value, Refusal { message, allowed: None, help: None });
-            false
-        }
-        Some(_) => reader.choice(value, &[("veth", ())]).is_some(),
-        None => false,
     }
 }
 
@@ -217,14 +174,16 @@ fn read_bridge(reader: &mut Reader<'_>, name: &str, table: &Table<'_, '_>) -> Br
         dns: reader.list(table.get("dns"), |r, v| r.parse(v, value::host_resolver)).items,
         mac: read_mac(reader, table, "mac"),
         stp: table.get("stp").and_then(|v| reader.boolean(v)),
+        vlan_filtering: table.get("vlan-filtering").and_then(|v| reader.boolean(v)),
+        default_pvid: table.get("default-pvid").and_then(|v| reader.number_or_word(v, (1, 4094), &[("none", 0)])),
     }
 }
 
-fn read_mac(reader: &mut Reader<'_>, table: &Table<'_, '_>, key: &str) -> Option<Placed<Mac>> {
+pub(super) fn read_mac(reader: &mut Reader<'_>, table: &Table<'_, '_>, key: &str) -> Option<Placed<Mac>> {
     table.get(key).and_then(|v| reader.name(v, "MAC address", str::parse::<Mac>))
 }
 
-fn read_ip(reader: &mut Reader<'_>, link: String, interface: Option<&str>, table: &Table<'_, '_>) -> IpTable {
+pub(super) fn read_ip(reader: &mut Reader<'_>, link: String, interface: Option<&str>, table: &Table<'_, '_>) -> IpTable {
     let mut ip = IpTable {
         link,
         addresses: reader.list(table.get("addresses"), |r, v| entry::address(r, interface, v)),

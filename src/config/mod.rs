@@ -16,14 +16,20 @@ mod assemble;
 mod entry;
 mod fault;
 mod fragment;
+mod interface;
+mod ipv6;
 pub mod keys;
+mod links;
 pub mod load;
 mod read;
 mod routes;
+mod rule;
 mod syntax;
+mod sysctl;
 mod text;
 mod validate;
 mod value;
+mod wireguard;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

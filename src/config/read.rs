@@ -61,7 +61,12 @@ impl<'t, 'i> Table<'t, 'i> {
         Some(Value { inner, key, table: &self.name, form: self.keys.form(key), is_entry: false, at })
     }
 
-    /// Iterates over the tables that have names of the user's choice: `[bridge.NAME]`.
+    /// Finds a key itself, for a fault that is not in its value.
+    pub fn key(&self, key: &str) -> Option<Spot> {
+        self.entries.get_key_value(key).map(|(key, _)| key_spot(self.at.file, key))
+    }
+
+    /// Iterates over the entries whose names are of the user's choice: `[bridge.NAME]`.
     pub fn named(&self) -> impl Iterator<Item = (&'t str, Spot, &'t Spanned<DeValue<'i>>)> + use<'t, 'i> {
         let file = self.at.file;
         self.entries.iter().map(move |(key, value)| (key.get_ref().as_ref(), key_spot(file, key), value))
@@ -70,11 +75,6 @@ impl<'t, 'i> Table<'t, 'i> {
     /// Tells whether the table seems to have this key in another spelling.
     pub fn misspells(&self, key: &str) -> bool {
         self.meant.contains(&key)
-    }
-
-    /// Tells whether the table has only unknown keys, so that it is hardly meant to be one of its kind.
-    pub fn is_strange(&self) -> bool {
-        !self.entries.is_empty() && !self.entries.keys().any(|k| self.keys.known.iter().any(|(known, _)| known == k.get_ref()))
     }
 
     pub fn has_besides(&self, key: &str) -> bool {
@@ -90,8 +90,17 @@ impl Value<'_, '_> {
         format!("{entry}'{}'{table}", self.key)
     }
 
+    /// Gives the same value, for a fault in another place.
+    pub fn pointing(self, at: Spot) -> Self {
+        Self { at, ..self }
+    }
+
     pub fn is_table(&self) -> bool {
         self.inner.get_ref().is_table()
+    }
+
+    pub fn is_string(&self) -> bool {
+        self.inner.get_ref().is_str()
     }
 }
 
@@ -122,9 +131,18 @@ impl Reader<'_> {
 
     /// Opens a table that holds tables by name: `[bridge]` around `[bridge.br-lan]`.
     pub fn names<'t, 'i>(&mut self, value: Value<'t, 'i>) -> Option<Table<'t, 'i>> {
-        static NONE: Keys = Keys { known: &[], later: &[] };
+        static NONE: Keys = Keys { known: &[] };
         let entries = self.entries(value)?;
         Some(Table { entries, keys: &NONE, name: String::new(), meant: Vec::new(), at: value.at })
+    }
+
+    /// Lists the entries of a table whose keys are of the user's choice; none if it is no table.
+    pub fn entries_of<'t, 'i>(&mut self, value: Value<'t, 'i>) -> Vec<(&'t str, Spot, Value<'t, 'i>)> {
+        let entry = |(key, inner): (&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>)| {
+            let at = Spot { file: value.at.file, start: inner.span().start, end: inner.span().end };
+            (key.get_ref().as_ref(), key_spot(value.at.file, key), Value { inner, key: key.get_ref(), at, ..value })
+        };
+        self.entries(value).into_iter().flatten().map(entry).collect()
     }
 
     /// Opens a table with known keys.
@@ -167,14 +185,8 @@ impl Reader<'_> {
             }
             let at = key_spot(self.file, key);
             let place = if table.name.is_empty() { String::new() } else { format!(" in {}", table.name) };
-            if table.keys.later.contains(&name) {
-                let message = format!("key '{name}'{place} is not supported by this version of netns-networkd");
-                self.note(Draft::new(at, message).allowed(table.keys.names()));
-                continue;
-            }
             let draft = Draft::new(at, format!("unknown key {}{place}", quoted(name))).allowed(table.keys.names());
-            let all = table.keys.known.iter().map(|(known, _)| *known).chain(table.keys.later.iter().copied());
-            let near = suggest(name, all);
+            let near = suggest(name, table.keys.known.iter().map(|(known, _)| *known));
             table.meant.extend(near);
             let meant = near.map(|near| format!("did you mean '{near}'?"));
             self.note(match meant.or_else(|| misplaced(table.keys, &table.name, name, value.get_ref())) {
@@ -245,10 +257,43 @@ impl Reader<'_> {
         };
         let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|n| (from..=to).contains(n));
         if number.is_none() {
-            let message = format!("{} is {}, out of range", value.what(), short(&integer.to_string()));
-            self.note(Draft::new(value.at, message).allowed(value.form));
+            self.out_of_range(value, &integer.to_string());
         }
         number.map(|number| Placed { value: number, at: value.at })
+    }
+
+    fn out_of_range(&mut self, value: Value<'_, '_>, number: &str) {
+        let message = format!("{} is {}, out of range", value.what(), short(number));
+        self.note(Draft::new(value.at, message).allowed(value.form));
+    }
+
+    /// Reads a number for which there may be a word.
+    pub fn number_or_word(&mut self, value: Value<'_, '_>, (from, to): (u32, u32), words: &[(&str, u32)]) -> Option<Placed<u32>> {
+        match value.inner.get_ref() {
+            DeValue::String(text) if text.parse::<u32>().is_err() => {
+                self.choice(value, words).map(|number| Placed { value: number, at: value.at })
+            }
+            _ => self.number(value, from, to),
+        }
+    }
+
+    /// Reads a kernel parameter as the text that is written to its file; true is 1.
+    pub fn scalar(&mut self, value: Value<'_, '_>) -> Option<String> {
+        match value.inner.get_ref() {
+            DeValue::String(text) => Some(text.to_string()),
+            DeValue::Boolean(on) => Some(u8::from(*on).to_string()),
+            DeValue::Integer(integer) => {
+                let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+                if number.is_none() {
+                    self.out_of_range(value, &integer.to_string());
+                }
+                number.map(|number| number.to_string())
+            }
+            _ => {
+                self.mistyped(value, "a string, a whole number, or true or false");
+                None
+            }
+        }
     }
 
     /// Reads one of a few words.

@@ -10,19 +10,25 @@ use ipnet::IpNet;
 use super::{
     entry::RouteTable,
     fault::Draft,
-    fragment::{InterfaceTable, IpTable, Tables},
-    text::{Spot, listed, quoted},
+    fragment::{IpTable, Tables},
+    interface::InterfaceTable,
+    read::List,
+    text::{Placed, Spot, listed, quoted},
     value::{family, is_link_local},
 };
-use crate::model::Route;
+use crate::model::{Address, MAIN_TABLE, Route, RouteKey, RouteType};
 
 impl RouteTable {
     pub fn route(&self) -> Route {
-        let Self { at: _, to, via, source, metric, on_link } = self;
+        let Self { at: _, to, via, source, metric, on_link, kind, table, scope, mtu } = self;
         Route {
             via: via.as_ref().map(|via| via.value),
             source: source.as_ref().map(|source| source.value),
             metric: *metric,
+            kind: *kind,
+            table: *table,
+            scope: *scope,
+            mtu: *mtu,
             // without a gateway every route is on the link, and the kernel refuses to hear it twice (EINVAL)
             on_link: *on_link && via.is_some(),
             ..Route::new(*to)
@@ -31,9 +37,12 @@ impl RouteTable {
 }
 
 pub(super) fn check(tables: &Tables, drafts: &mut Vec<Draft>) {
-    for ip in tables.interfaces.iter().map(|t| &t.ip).chain(tables.bridges.iter().map(|t| &t.ip)) {
+    let inside = tables.interfaces.iter().map(|table| (&table.ip, table.pair().map(|pair| &pair.host_addresses)));
+    for (ip, host) in inside.chain(tables.bridges.iter().map(|table| (&table.ip, None))) {
         one_gateway(ip, drafts);
-        reachable(ip, drafts);
+        // where an address or route was refused, the gateway may be in what it would have covered
+        let told = ip.addresses.complete && ip.routes.complete && host.is_none_or(|host| host.complete);
+        reachable(ip, host.map_or(&[], |host| &host.items), told, drafts);
     }
     let mut netns: BTreeMap<&str, Vec<&InterfaceTable>> = BTreeMap::new();
     for interface in &tables.interfaces {
@@ -42,7 +51,8 @@ pub(super) fn check(tables: &Tables, drafts: &mut Vec<Draft>) {
     for (name, interfaces) in netns {
         distinct(&format!("in namespace {}", quoted(name)), interfaces.iter().map(|t| &t.ip), drafts);
         if !tables.incomplete {
-            sources(name, &interfaces, drafts);
+            let loopback = tables.namespaces.iter().find(|table| table.name == name).map(|table| &table.loopback_addresses);
+            sources(name, &interfaces, loopback, drafts);
         }
     }
     distinct("on the host", tables.bridges.iter().map(|t| &t.ip), drafts);
@@ -73,7 +83,12 @@ fn neighbours(ip: &IpTable) -> Vec<IpNet> {
     addresses.filter_map(|a| IpNet::new(a.peer.unwrap_or(a.address.addr()), a.address.prefix_len()).ok()).collect()
 }
 
-fn reachable(ip: &IpTable, drafts: &mut Vec<Draft>) {
+/// Tells whether a gateway is the host's end of a pair that no address covers: it is on the link, and the kernel has to be told.
+pub(super) fn is_host_end(ip: &IpTable, host: &[Placed<IpNet>], via: IpAddr) -> bool {
+    host.iter().any(|address| address.value.addr() == via) && !neighbours(ip).iter().any(|net| net.contains(&via))
+}
+
+fn reachable(ip: &IpTable, host: &[Placed<IpNet>], told: bool, drafts: &mut Vec<Draft>) {
     let nets = neighbours(ip);
     let own = |via: IpAddr| ip.addresses.items.iter().find(|address| address.value.address.addr() == via);
     for route in all(ip) {
@@ -88,7 +103,7 @@ fn reachable(ip: &IpTable, drafts: &mut Vec<Draft>) {
             continue;
         }
         // every link has fe80::/64 by itself
-        if route.on_link || (gateway.is_ipv6() && is_link_local(gateway)) {
+        if route.on_link || (gateway.is_ipv6() && is_link_local(gateway)) || is_host_end(ip, host, gateway) {
             continue;
         }
         if let Some(net) = nets.iter().find(|net| is_edge(**net, gateway)) {
@@ -96,9 +111,10 @@ fn reachable(ip: &IpTable, drafts: &mut Vec<Draft>) {
             drafts.push(Draft::new(via.at, message).allowed(format!("a host's address in {}", net.trunc())));
             continue;
         }
-        let by_route = all(ip).any(|other| other.via.is_none() && other.to.contains(&gateway));
-        // where an address or route was refused, the gateway may be in what it would have covered
-        let told = ip.addresses.complete && ip.routes.complete;
+        // fib_check_nh looks into the route's own table, then does as for any packet
+        let (table, other_table) = (route.route().key().0, |other: &RouteTable| other.route().key().0);
+        let leads = |other: &RouteTable| other.via.is_none() && other.kind == RouteType::Unicast && other.to.contains(&gateway);
+        let by_route = all(ip).any(|other| leads(other) && [table, MAIN_TABLE].contains(&other_table(other)));
         if told && !by_route && !nets.iter().any(|net| net.contains(&gateway)) {
             let same = |net: &&IpNet| family(net.addr()) == family(gateway);
             let nets: Vec<IpNet> = nets.iter().filter(same).map(IpNet::trunc).collect();
@@ -118,14 +134,14 @@ fn is_edge(net: IpNet, ip: IpAddr) -> bool {
     ip.is_ipv4() && net.prefix_len() < 31 && net.contains(&ip) && (ip == net.network() || ip == net.broadcast())
 }
 
-/// Notes routes to one destination with one metric: the kernel keeps one of them, or makes it a load balancer.
+/// Notes routes to one destination with one metric in one table: the kernel keeps one of them, or makes it a load balancer.
 fn distinct<'t>(place: &str, tables: impl Iterator<Item = &'t IpTable>, drafts: &mut Vec<Draft>) {
-    let mut first: HashMap<(IpNet, u32), (Spot, usize)> = HashMap::new();
+    let mut first: HashMap<RouteKey, (Spot, usize)> = HashMap::new();
     for (link, table) in tables.enumerate() {
         let gateways = table.gateways.items.len();
         for (n, entry) in all(table).enumerate() {
             let route = entry.route();
-            let key = (route.to, route.effective_metric());
+            let key = route.key();
             let Some((other, other_link)) = first.get(&key) else {
                 first.insert(key, (entry.at, link));
                 continue;
@@ -136,8 +152,9 @@ fn distinct<'t>(place: &str, tables: impl Iterator<Item = &'t IpTable>, drafts: 
             }
             let what =
                 if route.is_default() { format!("{} default routes", family(route.to.addr())) } else { format!("routes to {}", route.to) };
+            let table = if key.0 == MAIN_TABLE { String::new() } else { format!(" in table {}", key.0) };
             drafts.push(
-                Draft::new(entry.at, format!("two {what} with metric {} {place}", key.1))
+                Draft::new(entry.at, format!("two {what} with metric {}{table} {place}", key.2))
                     .other(*other, "first here")
                     .help("give one a higher metric, so that it is the spare one, or leave it out"),
             );
@@ -145,16 +162,19 @@ fn distinct<'t>(place: &str, tables: impl Iterator<Item = &'t IpTable>, drafts: 
     }
 }
 
-fn sources(netns: &str, interfaces: &[&InterfaceTable], drafts: &mut Vec<Draft>) {
-    let complete = interfaces.iter().all(|table| table.ip.addresses.complete);
-    let by_ra = interfaces.iter().any(|table| table.accept_ra);
-    let own: Vec<IpAddr> = interfaces.iter().flat_map(|t| &t.ip.addresses.items).map(|address| address.value.address.addr()).collect();
+fn sources(netns: &str, interfaces: &[&InterfaceTable], loopback: Option<&List<Placed<Address>>>, drafts: &mut Vec<Draft>) {
+    let lists = || interfaces.iter().map(|table| &table.ip.addresses).chain(loopback);
+    let complete = lists().all(|list| list.complete);
+    let by_ra = interfaces.iter().any(|table| table.accept_ra.is_some());
+    let own: Vec<IpAddr> = lists().flat_map(|list| &list.items).map(|address| address.value.address.addr()).collect();
     for source in interfaces.iter().flat_map(|table| all(&table.ip)).filter_map(|route| route.source.as_ref()) {
         let unknown = by_ra && source.value.is_ipv6();
         if complete && !unknown && !own.contains(&source.value) {
             let draft = Draft::new(source.at, format!("source '{}' is no address of namespace {}", source.value, quoted(netns)));
             let same: Vec<&IpAddr> = own.iter().filter(|ip| family(**ip) == family(source.value)).collect();
-            drafts.push(if same.is_empty() { draft } else { draft.allowed(listed(&same)) });
+            let draft = if same.is_empty() { draft } else { draft.allowed(listed(&same)) };
+            let by_dhcp = interfaces.iter().any(|table| table.has_dhcp(source.value.is_ipv4()));
+            drafts.push(if by_dhcp { draft.help("one that DHCP gives is not there yet when the routes are made") } else { draft });
         }
     }
 }

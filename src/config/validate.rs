@@ -1,4 +1,4 @@
-//! What holds across tables: nothing is there twice, no name means two things.
+//! What holds across tables: nothing is there twice.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -6,24 +6,20 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::IpNet;
+
 use super::{
     fault::Draft,
-    fragment::{BridgeTable, HostName, InterfaceTable, IpTable, NamespaceTable, Tables},
-    keys, routes,
+    fragment::{BridgeTable, IpTable, NamespaceTable, Tables},
+    interface::{InterfaceTable, KindTable},
+    ipv6, links, routes, rule, sysctl,
     text::{Placed, Spot, quoted},
-    value::is_link_local,
+    value::{IPV6_MTU, is_link_local},
+    wireguard,
 };
-use crate::{
-    derive,
-    model::{LinkName, Mac, NetnsName, UnitName},
-};
-
-/// Ports that a bridge of the kernel can have: `BR_MAX_PORTS` is 1 << 10, number 0 is not used.
-const MOST_PORTS: usize = 1023;
+use crate::model::{Address, Mac, Scope, UnitName};
 /// Resolvers that the C library asks (`MAXNS` in resolv.h).
 const MOST_RESOLVERS: usize = 3;
-/// Smallest MTU with which the kernel runs IPv6 on a link (RFC 8200, section 5).
-const IPV6_MTU: u32 = 1280;
 /// What to do about two of a kind in one list.
 const ONCE: &str = "name it once";
 
@@ -33,29 +29,37 @@ pub(super) fn check(tables: &mut Tables, drafts: &mut Vec<Draft>) {
     tables.interfaces.sort_by_key(|table| table.at);
     tables.bridges.sort_by_key(|table| table.at);
     tables_once(tables, drafts);
-    let Tables { namespaces, interfaces, bridges, .. } = &*tables;
+    for table in &mut tables.interfaces {
+        drafts.append(&mut table.if_whole);
+    }
+    let Tables { namespaces, interfaces, bridges, incomplete } = &*tables;
     for namespace in namespaces {
         lists(namespace, drafts);
+        let own: Vec<&InterfaceTable> = interfaces.iter().filter(|table| table.netns == namespace.name).collect();
+        sysctl::check(namespace, &own, !incomplete, drafts);
+        rule::check(namespace, &own, !incomplete, drafts);
+        ipv6::check(namespace, &own, drafts);
+        one_scope(&namespace.loopback_addresses.items, drafts);
     }
     services(namespaces, drafts);
     for bridge in bridges {
         resolvers(&bridge.dns, drafts);
-        mtu(&bridge.ip, false, drafts);
+        mtu(&bridge.ip, None, drafts);
     }
     for interface in interfaces {
-        bridge(interface, drafts);
-        mtu(&interface.ip, interface.accept_ra, drafts);
+        mtu(&interface.ip, Some(interface), drafts);
+        one_scope(&interface.ip.addresses.items, drafts);
+        dhcp(interface, drafts);
     }
-    addresses(interfaces, bridges, drafts);
+    addresses(namespaces, interfaces, bridges, drafts);
     macs(interfaces, bridges, drafts);
-    uplinks(interfaces, bridges, drafts);
-    host_names(interfaces, bridges, drafts);
-    ports(interfaces, bridges, drafts);
+    links::check(interfaces, bridges, drafts);
+    wireguard::check(interfaces, drafts);
     routes::check(tables, drafts);
 }
 
 /// Notes every value that was there before, and returns the places of each such pair; the message is made of the value.
-fn once<K: Hash + Eq>(
+pub(super) fn once<K: Hash + Eq>(
     values: impl IntoIterator<Item = (K, Spot)>,
     drafts: &mut Vec<Draft>,
     help: &str,
@@ -93,7 +97,7 @@ fn tables_once(tables: &mut Tables, drafts: &mut Vec<Draft>) {
     bridges.retain(|t| !second(t.at));
     let half = |at: Spot| pairs.iter().any(|pair| pair.0 == at);
     for table in interfaces.iter_mut().filter(|t| half(t.at)) {
-        table.lacks_bridge = false;
+        table.if_whole.clear();
         table.ip.addresses.complete = false;
     }
     for table in bridges.iter_mut().filter(|t| half(t.at)) {
@@ -158,163 +162,105 @@ fn services(namespaces: &[NamespaceTable], drafts: &mut Vec<Draft>) {
     }
 }
 
-fn bridge(interface: &InterfaceTable, drafts: &mut Vec<Draft>) {
-    if interface.lacks_bridge {
+fn mtu(ip: &IpTable, interface: Option<&InterfaceTable>, drafts: &mut Vec<Draft>) {
+    let Some(mtu) = ip.mtu.as_ref().filter(|mtu| mtu.value < IPV6_MTU) else { return };
+    let address = ip.addresses.items.iter().find(|address| address.value.address.addr().is_ipv6());
+    let by_ra = interface.and_then(|table| table.accept_ra).map(|at| (at, "accept-ra = true"));
+    let by_dhcp = interface.filter(|table| table.has_dhcp(false)).and_then(|table| table.dhcp.as_ref()).map(|dhcp| (dhcp.at, "DHCPv6"));
+    if let Some((at, what)) = address.map(|address| (address.at, "an IPv6 address of this link")).or(by_ra).or(by_dhcp) {
+        let draft = Draft::new(mtu.at, format!("an MTU of {} switches IPv6 off on this link", mtu.value));
+        drafts.push(draft.other(at, what).allowed(format!("{IPV6_MTU} and more where there is IPv6")));
+    }
+}
+
+/// Notes addresses of one subnet with different scopes, of which the kernel takes the first only (`__inet_insert_ifa`).
+fn one_scope(addresses: &[Placed<Address>], drafts: &mut Vec<Draft>) {
+    let mut first: HashMap<IpNet, (Scope, Spot)> = HashMap::new();
+    for Placed { value: Address { address, peer, scope, .. }, at } in addresses {
+        let Ok(net) = IpNet::new(peer.unwrap_or(address.addr()), address.prefix_len()) else { continue };
+        let scope = scope.unwrap_or(Scope::Global);
+        match first.get(&net.trunc()) {
+            Some((other, spot)) if *other != scope => drafts.push(
+                Draft::new(
+                    *at,
+                    format!("address '{address}' has the scope \"{}\" in a subnet of the scope \"{}\"", scope.as_str(), other.as_str()),
+                )
+                .other(*spot, "the first of the subnet")
+                .help("give the addresses of a subnet one scope, or this one a prefix length of 32"),
+            ),
+            Some(_) => {}
+            None => {
+                first.insert(net.trunc(), (scope, *at));
+            }
+        }
+    }
+}
+
+fn dhcp(interface: &InterfaceTable, drafts: &mut Vec<Draft>) {
+    // DHCPv6 has no gateways: these are in router advertisements
+    let Some(dhcp) = interface.dhcp.as_ref().filter(|_| interface.has_dhcp(true)) else { return };
+    if let Some(gateway) = interface.ip.gateways.items.iter().find(|gateway| gateway.to.addr().is_ipv4()) {
         drafts.push(
-            Draft::new(interface.at, format!("{} has no 'bridge'", interface.ip.link))
-                .allowed(keys::INTERFACE.form("bridge"))
-                .help("name the bridge it joins; without one it is point-to-point, which this version does not support yet"),
+            Draft::new(gateway.at, format!("{} gets its IPv4 gateway by DHCP", interface.ip.link)).other(dhcp.at, "DHCP").help(
+                "leave it out, or DHCP; a spare one is a route: routes = [{ to = \"default\", via = \"192.0.2.1\", metric = 20000 }]",
+            ),
         );
     }
 }
 
-fn mtu(ip: &IpTable, accept_ra: bool, drafts: &mut Vec<Draft>) {
-    let Some(mtu) = ip.mtu.as_ref().filter(|mtu| mtu.value < IPV6_MTU) else { return };
-    let v6 = ip.addresses.items.iter().find(|address| address.value.address.addr().is_ipv6());
-    let draft = Draft::new(mtu.at, format!("an MTU of {} switches IPv6 off on this link", mtu.value))
-        .allowed(format!("{IPV6_MTU} and more where there is IPv6"));
-    match v6 {
-        Some(address) => drafts.push(draft.other(address.at, "an IPv6 address of this link")),
-        None if accept_ra => drafts.push(draft.help("or leave out accept-ra = true")),
-        None => {}
+/// Notes addresses that are there twice. A link-local one means another host on every segment: a bridge, a parent or a pair. What
+/// no other namespace sees may be the same in several: anycast, or what a provider of tunnels gives to everybody.
+fn addresses(namespaces: &[NamespaceTable], interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mut Vec<Draft>) {
+    let plain = |address: &Placed<Address>| (address.value.address.addr(), address.at);
+    let mut seen: Vec<((IpAddr, Option<String>), Spot)> = Vec::new();
+    let mut netns: BTreeMap<&str, Vec<(IpAddr, Spot, bool)>> = BTreeMap::new();
+    for table in interfaces {
+        let InterfaceTable { netns: name, kind, ip, .. } = table;
+        let hidden = matches!(kind, Some(KindTable::Dummy | KindTable::Wireguard(_)));
+        netns.entry(name).or_default().extend(ip.addresses.items.iter().map(plain).map(|(ip, at)| (ip, at, hidden)));
+        let segment = match (table.bridge(), table.parent()) {
+            (Some(link), _) | (None, Some((_, link))) => link.value.to_string(),
+            (None, None) => format!("{name}/{}", table.name),
+        };
+        let host = table.host_addresses().iter().map(|address| (address.value.addr(), address.at));
+        let both = ip.addresses.items.iter().map(plain).chain(host).filter(|_| !hidden);
+        seen.extend(both.map(|(ip, at)| ((ip, is_link_local(ip).then(|| segment.clone())), at)));
     }
-}
-
-fn addresses(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mut Vec<Draft>) {
-    let inside = interfaces.iter().map(|table| (table.bridge.as_ref().map(|b| b.value.to_string()), &table.ip));
-    let outside = bridges.iter().map(|table| (Some(table.name.clone()), &table.ip));
-    let mut all: Vec<_> = inside
-        .chain(outside)
-        .flat_map(|(bridge, ip)| ip.addresses.items.iter().map(move |address| (bridge.clone(), address)))
-        .map(|(bridge, Placed { value, at })| {
-            let ip = value.address.addr();
-            // a link-local address means another host on every bridge
-            ((ip, bridge.filter(|_| is_link_local(ip))), *at)
-        })
-        .collect();
-    all.sort_by_key(|(_, at)| *at);
-    once(all, drafts, "give each interface an address of its own", |(ip, _)| format!("address '{ip}' is used twice"));
+    for BridgeTable { name, ip, .. } in bridges {
+        seen.extend(ip.addresses.items.iter().map(plain).map(|(ip, at)| ((ip, is_link_local(ip).then(|| name.clone())), at)));
+    }
+    for NamespaceTable { name, loopback_addresses, .. } in namespaces {
+        netns.entry(name).or_default().extend(loopback_addresses.items.iter().map(plain).map(|(ip, at)| (ip, at, true)));
+    }
+    let message = |ip: IpAddr| format!("address '{ip}' is used twice");
+    seen.sort_by_key(|(_, at)| *at);
+    once(seen, drafts, "give each interface an address of its own", |(ip, _)| message(*ip));
+    for mut own in netns.into_values() {
+        own.sort_by_key(|(_, at, _)| *at);
+        let mut first: HashMap<IpAddr, (Spot, bool)> = HashMap::new();
+        for (ip, at, hidden) in own {
+            match first.get(&ip) {
+                // two that are seen outside are noted already
+                Some((other, other_hidden)) if hidden || *other_hidden => {
+                    drafts.push(Draft::new(at, message(ip)).other(*other, "first here").help("name it once in a namespace"));
+                }
+                Some(_) => {}
+                None => {
+                    first.insert(ip, (at, hidden));
+                }
+            }
+        }
+    }
 }
 
 fn macs(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mut Vec<Draft>) {
     let mut all: Vec<(Mac, Spot)> = interfaces
         .iter()
-        .flat_map(|table| [&table.mac, &table.host_mac])
+        .flat_map(|table| [&table.mac, table.pair().map_or(&None, |pair| &pair.host_mac)])
         .chain(bridges.iter().map(|table| &table.mac))
         .flatten()
         .map(|mac| (mac.value, mac.at))
         .collect();
     all.sort_by_key(|(_, at)| *at);
     once(all, drafts, "change one, or leave it out: a stable one is derived", |mac| format!("MAC address '{mac}' is used twice"));
-}
-
-/// The links that are bridges, ours or named by an interface, by their names.
-fn known_bridges<'t>(interfaces: &'t [InterfaceTable], bridges: &'t [BridgeTable]) -> BTreeMap<&'t str, Spot> {
-    let named = interfaces.iter().filter_map(|table| table.bridge.as_ref()).rev().map(|b| (b.value.as_str(), b.at));
-    named.chain(bridges.iter().map(|table| (table.name.as_str(), table.at))).collect()
-}
-
-fn uplinks(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mut Vec<Draft>) {
-    let known = known_bridges(interfaces, bridges);
-    let mut first: BTreeMap<&LinkName, (&str, Spot)> = BTreeMap::new();
-    for (bridge, uplink) in bridges.iter().flat_map(|table| table.uplinks.iter().map(move |uplink| (table, uplink))) {
-        if let Some(at) = known.get(uplink.name.as_str()) {
-            let help = "join bridges by a VLAN on one of them ({ vlan = 20, parent = \"br-lan\" }) or put the ports into one";
-            drafts.push(
-                Draft::new(uplink.at, format!("uplink '{}' is a bridge, and a bridge cannot be a port of another", uplink.name))
-                    .other(*at, "the bridge")
-                    .help(help),
-            );
-        }
-        if let Some((parent, _)) = uplink.vlan.as_ref().filter(|(parent, _)| parent.as_str() == bridge.name) {
-            let message = format!("VLAN link '{}' of bridge '{parent}' cannot be a port of the same bridge", uplink.name);
-            drafts.push(Draft::new(uplink.at, message).help("name the physical link as the parent"));
-        }
-        let Some((other, at)) = first.get(&uplink.name) else {
-            first.insert(&uplink.name, (&bridge.name, uplink.at));
-            continue;
-        };
-        let message = if *other == bridge.name {
-            format!("uplink '{}' is listed twice", uplink.name)
-        } else {
-            format!("uplink '{}' is in two bridges, {} and {}", uplink.name, quoted(other), quoted(&bridge.name))
-        };
-        drafts.push(Draft::new(uplink.at, message).other(*at, "first here").help("a link is a port of one bridge"));
-    }
-}
-
-fn host_names(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mut Vec<Draft>) {
-    let known = known_bridges(interfaces, bridges);
-    let mut ports: BTreeMap<&str, Spot> = BTreeMap::new();
-    for uplink in bridges.iter().flat_map(|table| &table.uplinks) {
-        ports.entry(uplink.name.as_str()).or_insert(uplink.at);
-        if let Some((parent, _)) = &uplink.vlan {
-            ports.entry(parent.as_str()).or_insert(uplink.at);
-        }
-    }
-    // names that are given go first, so that a clash is shown at the one that can be changed
-    let given = interfaces.iter().filter_map(|table| match &table.host_name {
-        HostName::Given(name) => Some((name.value.clone(), name.at, table, true)),
-        HostName::Refused | HostName::Derived => None,
-    });
-    let derived = interfaces.iter().filter_map(|table| Some((derived_host_name(table)?, table.at, table, false)));
-    let mut first: BTreeMap<LinkName, (Spot, bool)> = BTreeMap::new();
-    for (name, at, table, is_given) in given.chain(derived) {
-        let subject = if is_given {
-            format!("host-name '{name}'")
-        } else {
-            format!("host-name '{name}', derived for interface {} of namespace {},", quoted(&table.name), quoted(&table.netns))
-        };
-        let help = if is_given { "choose another host-name" } else { "give this interface a host-name" };
-        let link = known.get(name.as_str()).map(|at| (at, "bridge")).or_else(|| ports.get(name.as_str()).map(|at| (at, "uplink")));
-        if let Some((link, what)) = link {
-            drafts.push(
-                Draft::new(at, format!("{subject} is the name of a{} {what}", if what == "uplink" { "n" } else { "" }))
-                    .other(*link, format!("the {what}"))
-                    .help(help),
-            );
-            continue;
-        }
-        match first.get(&name) {
-            Some((other, true)) if is_given => {
-                drafts.push(Draft::new(at, format!("{subject} is used twice")).other(*other, "first here").help(help));
-            }
-            Some((other, _)) => drafts.push(
-                Draft::new(*other, format!("host-name '{name}' is used twice"))
-                    .other(at, "this interface gets it too, derived from its names")
-                    .help("choose another host-name"),
-            ),
-            None => {
-                first.insert(name, (at, is_given));
-            }
-        }
-    }
-}
-
-/// The host end's name where the table leaves it out and its own names are good.
-pub(super) fn derived_host_name(table: &InterfaceTable) -> Option<LinkName> {
-    if !matches!(table.host_name, HostName::Derived) {
-        return None;
-    }
-    Some(derive::host_name(&NetnsName::parse(&table.netns).ok()?, &LinkName::parse_ours(&table.name).ok()?))
-}
-
-fn ports(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mut Vec<Draft>) {
-    let mut ports: BTreeMap<&str, Vec<Spot>> = BTreeMap::new();
-    for bridge in bridges {
-        ports.entry(&bridge.name).or_default().extend(bridge.uplinks.iter().map(|uplink| uplink.at));
-    }
-    for bridge in interfaces.iter().filter_map(|table| table.bridge.as_ref()) {
-        ports.entry(bridge.value.as_str()).or_default().push(bridge.at);
-    }
-    for (bridge, mut spots) in ports {
-        spots.sort_unstable();
-        if let Some(at) = spots.get(MOST_PORTS) {
-            drafts.push(
-                Draft::new(*at, format!("bridge '{bridge}' would have {} ports", spots.len()))
-                    .allowed(format!("at most {MOST_PORTS} ports, uplinks among them"))
-                    .help("spread the namespaces over several bridges"),
-            );
-        }
-    }
 }

@@ -9,6 +9,9 @@ use super::{
     text::{listed, quoted, visible},
 };
 
+/// Smallest MTU of IPv6 (RFC 8200, section 5); the kernel does not run it on a link with less.
+pub(super) const IPV6_MTU: u32 = 1280;
+
 /// Why a value is refused, and what to write instead.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -18,20 +21,20 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    fn new(message: impl Into<String>) -> Self {
+    pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), allowed: None, help: None }
     }
 
-    fn help(self, text: impl Into<String>) -> Self {
+    pub fn help(self, text: impl Into<String>) -> Self {
         Self { help: Some(text.into()), ..self }
     }
 
-    fn allowed(self, text: impl Into<String>) -> Self {
+    pub fn allowed(self, text: impl Into<String>) -> Self {
         Self { allowed: Some(text.into()), ..self }
     }
 }
 
-type Parsed<T> = Result<T, Refusal>;
+pub(super) type Parsed<T> = Result<T, Refusal>;
 
 /// Takes an IP address that a host can have; `what` is its part in the configuration: `gateway`.
 pub(super) fn host(what: &str, text: &str) -> Parsed<IpAddr> {
@@ -67,6 +70,11 @@ pub(super) fn link_address(text: &str, has_peer: bool) -> Parsed<IpNet> {
     Ok(net)
 }
 
+/// Takes an address of the loopback link, which is alone unless it says otherwise.
+pub(super) fn loopback_address(text: &str, has_peer: bool) -> Parsed<IpNet> {
+    if text.contains('/') { link_address(text, has_peer) } else { host("address", text).map(IpNet::from) }
+}
+
 /// Where a route leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Destination {
@@ -77,17 +85,19 @@ pub(super) enum Destination {
 
 /// Takes the destination of a route: a prefix, an address alone, or `default`.
 pub(super) fn destination(text: &str) -> Parsed<Destination> {
-    if text == "default" {
-        return Ok(Destination::Default);
-    }
+    if text == "default" { Ok(Destination::Default) } else { prefix("destination", text).map(Destination::Net) }
+}
+
+/// Takes a prefix, or an address alone.
+pub(super) fn prefix(what: &str, text: &str) -> Parsed<IpNet> {
     let Some((address, length)) = text.split_once('/') else {
-        return ip("destination", text, "").map(|ip| Destination::Net(ip.into()));
+        return ip(what, text, "").map(IpNet::from);
     };
-    let net = prefix_length("destination", text, ip("destination", address, &format!("/{length}"))?, length, 0)?;
+    let net = prefix_length(what, text, ip(what, address, &format!("/{length}"))?, length, 0)?;
     if net.trunc() == net {
-        return Ok(Destination::Net(net));
+        return Ok(net);
     }
-    Err(Refusal::new(format!("destination {} has bits set behind its prefix length", quoted(text))).help(format!(
+    Err(Refusal::new(format!("{what} {} has bits set behind its prefix length", quoted(text))).help(format!(
         "write \"{}\" for the network, or \"{}\" for the one address",
         net.trunc(),
         net.addr()
@@ -195,6 +205,32 @@ pub(super) fn line(what: &str, text: &str) -> Parsed<String> {
     // systemd.syntax(7): the next line would be taken for a part of this one
     if text.ends_with('\\') {
         return Err(Refusal::new(format!("{what} ends with '\\', which joins lines in a unit file")).allowed("text on one line"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Takes the absolute path of a file on the host.
+pub(super) fn path(what: &str, text: &str) -> Parsed<String> {
+    let path = line(what, text)?;
+    if !path.starts_with('/') {
+        return Err(Refusal::new(format!("{what} {} is no absolute path", quoted(text))).help("begin it with '/'"));
+    }
+    if path.ends_with('/') {
+        return Err(Refusal::new(format!("{what} {} is a directory", quoted(text))).help("name a file"));
+    }
+    Ok(path)
+}
+
+/// Takes the place of a secret: a file, or a credential, whose name has no '/' (systemd.exec(5), `LoadCredential=`).
+pub(super) fn secret(what: &str, text: &str) -> Parsed<String> {
+    // `credential_name_valid` in systemd: a file name that can also name a file descriptor
+    let is_name = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
+    if text.starts_with('/') || text.contains('/') {
+        return path(what, text);
+    }
+    if text.is_empty() || text.len() > 255 || matches!(text, "." | "..") || !text.chars().all(is_name) {
+        // not shown: whoever takes it for the key itself has a secret here
+        return Err(Refusal::new(format!("{what} is neither an absolute path nor the name of a credential")));
     }
     Ok(text.to_owned())
 }
