@@ -10,7 +10,10 @@ use anyhow::{Context, Result};
 use crate::{
     config::{Bridge, Config, Namespace, Uplink},
     derive::{self, End},
-    model::{File, HostLink, Kind, LinkName, Mac, Netns, NetnsName, Place, Provenance, Ruleset, State, Unit, UnitName},
+    model::{
+        CREDENTIALS, File, HostLink, Kind, LinkName, Mac, Netns, NetnsName, Place, Provenance, Ruleset, State, Unit, UnitName, Wireguard,
+        is_credential,
+    },
     render,
 };
 
@@ -26,6 +29,8 @@ pub const RECORDS: &str = "/var/lib/netns-networkd/netns";
 pub struct Facts {
     /// The host's `/etc/nsswitch.conf`.
     pub nsswitch: Option<String>,
+    /// Credentials that are stored encrypted.
+    pub encrypted: BTreeSet<String>,
     /// Texts of the nftables rulesets.
     pub rulesets: BTreeMap<NetnsName, String>,
 }
@@ -151,9 +156,12 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
             put(state, networkd_path("port", &end.name, "network"), text);
         }
     }
-    if let Some(description) = description {
+    let tunnels = netns.links.values().filter_map(|link| link.kind.wireguard());
+    let credentials: BTreeMap<&str, bool> =
+        tunnels.flat_map(Wireguard::credentials).map(|name| (name.as_str(), facts.encrypted.contains(name))).collect();
+    if description.is_some() || !credentials.is_empty() {
         let path = Path::new(SYSTEMD).join(format!("netns@{name}.service.d/50-netns-networkd.conf"));
-        put(state, path, render::netns_drop_in(name, description, source));
+        put(state, path, render::netns_drop_in(name, description.as_deref(), &credentials, source));
     }
     let has_dns = !dns.is_empty() || !dns_search.is_empty() || !dns_options.is_empty();
     if has_dns {
@@ -172,7 +180,7 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
 /// Fills in what a record leaves open: MAC addresses from the machine-id, MTUs from the bridges (by name, in bytes) or, for a link
 /// that has been there, from what it was made with: a bridge's own MTU follows the smallest of its ports.
 ///
-/// A physical link keeps its own address (`macs`, by name on the host). Parameters that were set and are no longer asked for get
+/// A credential becomes the file in which systemd gives it to the unit. A physical link keeps its own address (`macs`, by name on the host). Parameters that were set and are no longer asked for get
 /// the values back that they had before.
 pub fn resolve(
     name: &NetnsName,
@@ -196,8 +204,15 @@ pub fn resolve(
                 Kind::Ipvlan { .. } | Kind::Wireguard(_) => None,
             };
         }
-        if let Kind::Veth(end) = &mut link.kind {
-            end.mac.get_or_insert_with(|| derive::mac(machine_id, name, link_name, End::Host));
+        match &mut link.kind {
+            Kind::Veth(end) => {
+                end.mac.get_or_insert_with(|| derive::mac(machine_id, name, link_name, End::Host));
+            }
+            Kind::Wireguard(tunnel) => {
+                let credentials = tunnel.key_files_mut().filter(|file| is_credential(file));
+                credentials.for_each(|file| *file = format!("{CREDENTIALS}/netns@{name}.service/{file}"));
+            }
+            _ => {}
         }
         if link.mtu.is_none() {
             let before = before.filter(|before| before.kind.bridge() == link.kind.bridge());

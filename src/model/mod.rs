@@ -14,4 +14,4 @@ pub use mac::{Mac, MacError};
 pub use name::{LinkName, NameError, NetnsName, RESERVED_PREFIXES, UnitName};
 pub use netns::{HostEnd, Kind, Link, Need, Netns, Port, PortVlans, Ruleset, ranges};
 pub use state::{File, HostLink, Place, Provenance, State, Unit};
-pub use wireguard::{KeyError, Peer, PublicKey, Wireguard, decode_key};
+pub use wireguard::{CREDENTIALS, KeyError, Peer, PublicKey, Wireguard, decode_key, is_credential};

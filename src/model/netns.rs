@@ -145,6 +145,12 @@ impl Kind {
         if let Self::Veth(end) = self { Some(end) } else { None }
     }
 
+    /// The tunnel, if it is one.
+    #[must_use]
+    pub fn wireguard(&self) -> Option<&Wireguard> {
+        if let Self::Wireguard(tunnel) = self { Some(tunnel) } else { None }
+    }
+
     /// The bridge that the host end is a port of.
     #[must_use]
     pub fn bridge(&self) -> Option<&LinkName> {

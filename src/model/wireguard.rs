@@ -5,11 +5,14 @@ use std::{fmt, net::SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+/// Where systemd puts the credentials of a unit that runs: its `$CREDENTIALS_DIRECTORY` is a folder here.
+pub const CREDENTIALS: &str = "/run/credentials";
+
 /// A tunnel and its peers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Wireguard {
-    /// Absolute path of the file with the private key.
+    /// Absolute path of the file with the private key, or the name of a credential (systemd.exec(5)).
     pub private_key_file: String,
     /// UDP port on the host; none is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,11 +24,35 @@ pub struct Wireguard {
     pub peers: Vec<Peer>,
 }
 
+impl Wireguard {
+    /// Lists the files that the keys are in.
+    pub fn key_files(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.private_key_file).chain(self.peers.iter().filter_map(|peer| peer.preshared_key_file.as_ref()))
+    }
+
+    /// The same, to change them.
+    pub fn key_files_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        std::iter::once(&mut self.private_key_file).chain(self.peers.iter_mut().filter_map(|peer| peer.preshared_key_file.as_mut()))
+    }
+
+    /// Lists the credentials that systemd is to give to the namespace's unit.
+    pub fn credentials(&self) -> impl Iterator<Item = &String> {
+        self.key_files().filter(|file| is_credential(file))
+    }
+}
+
+/// Tells whether a key file is named as a credential of systemd's and not by its path.
+#[must_use]
+pub fn is_credential(file: &str) -> bool {
+    !file.contains('/')
+}
+
 /// The other end of a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Peer {
     pub public_key: PublicKey,
+    /// As `private_key_file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preshared_key_file: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

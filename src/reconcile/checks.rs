@@ -67,6 +67,7 @@ impl Run<'_> {
                 ));
             }
         }
+        reasons.extend(self.bad_keys());
         reasons.extend(self.tried_out(situation));
         if reasons.is_empty() { Ok(()) } else { Err(Refused(reasons).into()) }
     }
@@ -130,7 +131,7 @@ impl Run<'_> {
     }
 
     pub(super) fn warn(&mut self, situation: &Situation) {
-        let mut warnings = Vec::new();
+        let mut warnings = self.missing_keys();
         for (name, unit) in &situation.loaded {
             let listed = |unit: &UnitName| self.config.namespaces.iter().find(|(_, n)| n.services.contains(unit));
             let wanted = listed(name).or_else(|| listed(&name.template()?));

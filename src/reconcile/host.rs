@@ -11,10 +11,11 @@ use super::netns;
 use crate::{
     config::{self, Config, SourceFile, load},
     desired::{self, NETWORKD, SYSTEMD},
-    model::{HostLink, LinkName, NetnsName, Place, State, Unit, UnitName},
+    model::{HostLink, LinkName, NetnsName, Place, State, Unit, UnitName, Wireguard},
     sys::{
         bus::{Bus, LoadedUnit},
         fs::{self, Root},
+        key::{self, Stored},
         manifest::Manifest,
         netlink::{self, Socket},
     },
@@ -195,6 +196,9 @@ pub fn netns(desired: &mut State, running: &[NetnsName]) -> Result<State> {
 /// Reads the facts that the desired state depends on.
 pub fn facts(root: &Root, config: &Config) -> Result<desired::Facts> {
     let mut facts = desired::Facts { nsswitch: fs::read_text(&root.at("/etc/nsswitch.conf"))?, ..desired::Facts::default() };
+    let links = config.namespaces.values().flat_map(|namespace| namespace.netns.links.values());
+    let credentials = links.filter_map(|link| link.kind.wireguard()).flat_map(Wireguard::credentials);
+    facts.encrypted = credentials.filter(|name| key::stored(root, name) == Stored::Encrypted).cloned().collect();
     for (name, namespace) in &config.namespaces {
         let Some(path) = &namespace.nftables else { continue };
         let text = fs::read_text(&root.at(path))?;

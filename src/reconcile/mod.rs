@@ -3,5 +3,6 @@
 mod apply;
 mod checks;
 pub mod host;
+mod keys;
 pub mod netns;
 pub mod sync;

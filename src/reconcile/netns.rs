@@ -15,7 +15,7 @@ use crate::{
     desired,
     diff::{NetnsChange, diff_netns},
     error::Failures,
-    model::{Kind, Link, LinkName, Need, Netns, NetnsName},
+    model::{CREDENTIALS, Kind, Link, LinkName, Need, Netns, NetnsName},
     sys::{
         fs::{self, Lock, Root},
         inside::{self, Host, Netspace},
@@ -241,6 +241,14 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
                     applied.links.insert(link_name.clone(), link.clone());
                 }
             }
+            // until its peers are set, those that it had are ours to remove, and their endpoints the ones that count
+            for change in &changes {
+                if let NetnsChange::SetWireguard { name, .. } = change
+                    && let (Some(link), Some(before)) = (applied.links.get_mut(name), before.links.get(name))
+                {
+                    link.kind = before.kind.clone();
+                }
+            }
             if changes.is_empty() {
                 // given back
                 applied.sysctl_before.retain(|key, _| record.sysctl.contains_key(key));
@@ -265,20 +273,29 @@ fn link_of(change: &NetnsChange) -> Option<&LinkName> {
         NetnsChange::AddLink { name: link, .. }
         | NetnsChange::RemoveLink { name: link, .. }
         | NetnsChange::SetUp { name: link, .. }
+        | NetnsChange::SetWireguard { name: link, .. }
         | NetnsChange::AddAddress { link, .. }
         | NetnsChange::SetRoute { link: Some(link), .. } => Some(link),
         _ => None,
     }
 }
 
-/// Parts the changes that a running service does not notice from those that would cut it off: a link that has to be made anew.
+/// Parts the changes that a running service does not notice from those that would cut it off: a link that has to be made anew, and
+/// a key in a credential that systemd gives to the namespace's unit when that starts.
 #[must_use]
 pub fn live(changes: Vec<NetnsChange>) -> (Vec<NetnsChange>, Vec<NetnsChange>) {
     let added: Vec<_> =
         changes.iter().filter_map(|c| if let NetnsChange::AddLink { name, .. } = c { Some(name.clone()) } else { None }).collect();
     let removed: Vec<_> =
         changes.iter().filter_map(|c| if let NetnsChange::RemoveLink { name, .. } = c { Some(name.clone()) } else { None }).collect();
-    changes.into_iter().partition(|change| !link_of(change).is_some_and(|link| added.contains(link) && removed.contains(link)))
+    changes.into_iter().partition(|change| {
+        !lacks_credential(change) && !link_of(change).is_some_and(|link| added.contains(link) && removed.contains(link))
+    })
+}
+
+fn lacks_credential(change: &NetnsChange) -> bool {
+    let NetnsChange::SetWireguard { wireguard, .. } = change else { return false };
+    wireguard.key_files().map(Path::new).any(|file| file.starts_with(CREDENTIALS) && !fs::exists(file))
 }
 
 /// Takes a namespace away, host ends first, then the namespace; goes on past errors and reports them all.

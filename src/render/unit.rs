@@ -1,5 +1,7 @@
 //! Drop-ins for units (systemd.unit(5)).
 
+use std::collections::BTreeMap;
+
 use super::{UnitFile, header};
 use crate::model::{NetnsName, UnitName};
 
@@ -24,10 +26,21 @@ pub fn unit_drop_in(unit: &UnitName, netns: &NetnsName, dns: bool, source: &str)
         .text(source)
 }
 
-/// The drop-in of `netns@NAME.service` that shows the namespace's description.
+/// The drop-in of `netns@NAME.service`: the namespace's description, and the credentials that its WireGuard keys are in, by name,
+/// each with whether it is stored encrypted: 252 looks for the one kind only under the one setting, for the other under the other.
 #[must_use]
-pub fn netns_drop_in(netns: &NetnsName, description: &str, source: &str) -> String {
+pub fn netns_drop_in(netns: &NetnsName, description: Option<&str>, credentials: &BTreeMap<&str, bool>, source: &str) -> String {
     // `%` begins a specifier
-    let text = format!("Network namespace {netns}: {}", description.replace('%', "%%"));
-    format!("{}\n[Unit]\nDescription={text}\n", header(source))
+    let literal = |text: &str| text.replace('%', "%%");
+    let mut text = header(source);
+    if let Some(description) = description {
+        text += &format!("\n[Unit]\nDescription=Network namespace {netns}: {}\n", literal(description));
+    }
+    if !credentials.is_empty() {
+        text += "\n[Service]\n";
+    }
+    for (name, encrypted) in credentials {
+        text += &format!("LoadCredential{}={}\n", if *encrypted { "Encrypted" } else { "" }, literal(name));
+    }
+    text
 }

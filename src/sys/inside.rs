@@ -13,11 +13,11 @@ use super::{
     netlink::{self, Batch, GROUP_LINK, KernelLink, Monitor, Numbers, Request, Side, Socket},
     nftables,
     observe::Observed,
-    ready, sysctl,
+    ready, sysctl, wireguard,
 };
 use crate::{
     diff::NetnsChange,
-    model::{Dad, LinkName, Need, Netns, NetnsName},
+    model::{Dad, Kind, LinkName, Need, Netns, NetnsName},
 };
 
 /// How long `up` waits for a bridge or parent that networkd or somebody else is still to make.
@@ -26,6 +26,8 @@ pub const LINK_WAIT: Duration = Duration::from_secs(15);
 /// How long duplicate detection waits for an answer with `dad = "wait"`, in milliseconds. The random delay before it is off in
 /// every namespace (`router_solicitation_delay`, see `desired`).
 const FAST_DAD_MS: u64 = 100;
+/// Where the search for an index begins that a link which is made from the host can have.
+const FIRST_SPARE: u32 = 1000;
 /// The kernel's own value (`ND_RETRANS_TIMER`), in milliseconds.
 const RFC_DAD_MS: u64 = 1000;
 
@@ -95,6 +97,7 @@ pub fn apply<'a>(space: Netspace<'a>, changes: &'a [NetnsChange], desired: &'a N
         on_host: on_host.iter().map(|(name, link)| (name.clone(), link.index)).collect(),
         hardware: observed.hardware.clone(),
         links: observed.indexes.clone(),
+        spare: BTreeMap::new(),
         fast_dad: fast_dad(changes),
     };
     // a run that was killed may have left the timer short
@@ -105,8 +108,8 @@ pub fn apply<'a>(space: Netspace<'a>, changes: &'a [NetnsChange], desired: &'a N
         }
     }
     let new = !observed.loopback_up;
-    let mut queue =
-        Queue { host, inner, ruleset: Box::new(|| nftables::set(name, desired, new)), batch: Batch::default(), side: Side::Inside };
+    let ruleset = Box::new(|| nftables::set(name, desired, new));
+    let mut queue = Queue { host, inner, before: &observed.netns, ruleset, batch: Batch::default(), side: Side::Inside };
     for (index, address) in &observed.refused {
         queue.push(None, netlink::remove_address(*index, address))?;
     }
@@ -142,6 +145,13 @@ fn make_changes<'a>(
         queue.push(None, netlink::loopback_up())?;
     }
     for change in tail.iter().filter(is_add) {
+        if let NetnsChange::AddLink { name, link } = change
+            && matches!(link.kind, Kind::Macvlan { .. } | Kind::Ipvlan { .. } | Kind::Wireguard(_))
+        {
+            // far from those that the kernel gives to the others of this batch
+            let from = numbers.spare.values().max().map_or(FIRST_SPARE, |last| last + 1);
+            numbers.spare.insert(name.clone(), netlink::spare_index(&mut queue.host.socket, queue.inner, from)?);
+        }
         queue.make(change, numbers)?;
     }
     if tail.iter().any(|change| is_add(&change)) {
@@ -207,6 +217,7 @@ fn is_late(change: &NetnsChange) -> bool {
 struct Queue<'a> {
     host: &'a mut Host,
     inner: &'a mut Socket,
+    before: &'a Netns,
     ruleset: Box<dyn Fn() -> Result<()> + 'a>,
     batch: Batch<Option<&'a NetnsChange>>,
     side: Side,
@@ -222,6 +233,11 @@ impl<'a> Queue<'a> {
         if let NetnsChange::SetRuleset { .. } = change {
             self.flush()?;
             return (self.ruleset)().with_context(failed);
+        }
+        if let NetnsChange::SetWireguard { name, wireguard } = change {
+            self.flush()?;
+            let before = self.before.links.get(name).and_then(|link| link.kind.wireguard()).cloned().unwrap_or_default();
+            return numbers.link(name).and_then(|index| wireguard::set(index, &before, wireguard)).with_context(failed);
         }
         for request in netlink::requests(change, numbers).with_context(failed)? {
             self.push(Some(change), request)?;
@@ -260,7 +276,9 @@ impl<'a> Queue<'a> {
             };
             if !unchanged {
                 let what = change.map_or_else(|| "prepare the links".to_owned(), ToString::to_string);
-                return Err(refusal).with_context(|| format!("failed to {what}"));
+                let busy = refusal.errno == Errno::ADDRINUSE;
+                let failed = if busy { Err(refusal).context(wireguard::PORT_IN_USE) } else { Err(refusal.into()) };
+                return failed.with_context(|| format!("failed to {what}"));
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 pub mod bus;
 pub mod fs;
 pub mod inside;
+pub mod key;
 pub mod manifest;
 pub mod netlink;
 pub mod netns;
@@ -13,3 +14,4 @@ pub mod observe;
 pub mod ready;
 pub mod sysctl;
 pub mod terminal;
+pub mod wireguard;

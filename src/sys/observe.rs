@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{
     inside::Host,
     netlink::{self, KernelLink, LOOPBACK, Socket},
-    nftables, sysctl,
+    nftables, sysctl, wireguard,
 };
 use crate::{
     diff::link_settings,
@@ -46,6 +46,13 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
         let candidates: Vec<&Link> = [wanted, applied].iter().filter_map(|netns| netns.links.get(&name)).collect();
         let Some(found) = find(host, &kernel, &candidates)? else { continue };
         let wanted = wanted.links.get(&name);
+        let kind = match (found.kind, wanted.and_then(|link| link.kind.wireguard())) {
+            (Kind::Wireguard(_), Some(wanted)) => {
+                let applied = applied.links.get(&name).and_then(|link| link.kind.wireguard());
+                Kind::Wireguard(wireguard::observe(kernel.index, wanted, applied)?)
+            }
+            (kind, _) => kind,
+        };
         for (key, _) in wanted.iter().flat_map(|w| link_settings(&name, w.dad, w.accept_ra)) {
             netns.sysctl.extend(sysctl::read(&key)?.map(|value| (key, value)));
         }
@@ -58,7 +65,7 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
             announce: wanted.is_some_and(|w| w.announce),
             addresses: Vec::new(),
             routes: Vec::new(),
-            kind: found.kind,
+            kind,
         };
         names.insert(kernel.index, name.clone());
         observed.indexes.insert(name.clone(), kernel.index);

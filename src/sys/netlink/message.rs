@@ -22,7 +22,7 @@ use rtnetlink::{
 };
 use rustix::io::Errno;
 
-use super::{Batch, KernelLink, LOOPBACK, PROTOCOL, Socket};
+use super::{Batch, KernelLink, LOOPBACK, PROTOCOL, Socket, link_by_index};
 use crate::{
     diff::NetnsChange,
     model::{self, Address, Dad, Fwmark, HostEnd, Kind, Link, LinkName, Mac, Route, Rule, Scope},
@@ -59,12 +59,15 @@ pub struct Numbers {
     pub hardware: BTreeMap<LinkName, Mac>,
     /// Indexes of the links inside.
     pub links: BTreeMap<LinkName, u32>,
+    /// Indexes for new links that are made from the host: free on both sides.
+    pub spare: BTreeMap<LinkName, u32>,
     /// Links whose duplicate detection is shortened while they are made.
     pub fast_dad: BTreeSet<LinkName>,
 }
 
 impl Numbers {
-    fn link(&self, name: &LinkName) -> Result<u32> {
+    /// Gives the index of a link inside.
+    pub fn link(&self, name: &LinkName) -> Result<u32> {
         if *name == LinkName::loopback() {
             return Ok(LOOPBACK);
         }
@@ -115,7 +118,11 @@ pub fn remove_address(index: u32, address: &Address) -> Request {
 /// Gives the netlink requests for one change; none for a change that is not made over netlink.
 pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>> {
     Ok(match change {
-        NetnsChange::Add | NetnsChange::Remove | NetnsChange::SetSysctl { .. } | NetnsChange::SetRuleset { .. } => Vec::new(),
+        NetnsChange::Add
+        | NetnsChange::Remove
+        | NetnsChange::SetSysctl { .. }
+        | NetnsChange::SetRuleset { .. }
+        | NetnsChange::SetWireguard { .. } => Vec::new(),
         NetnsChange::AddLink { name, link } => add_link(name, link, numbers)?,
         NetnsChange::RemoveLink { name, kind } => match &**kind {
             Kind::Physical { parent } => give_back(name, parent, numbers)?,
@@ -157,8 +164,7 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
         NetnsChange::SetPort { .. }
         | NetnsChange::SetVlans { .. }
         | NetnsChange::AddHostAddress { .. }
-        | NetnsChange::RemoveHostAddress { .. }
-        | NetnsChange::SetWireguard { .. } => bail!("not built"),
+        | NetnsChange::RemoveHostAddress { .. } => bail!("not built"),
     })
 }
 
@@ -167,6 +173,15 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
 #[must_use]
 pub fn set_mac(index: u32, mac: Mac) -> RouteNetlinkMessage {
     set(LinkUnspec::new_with_index(index).address(mac.0.to_vec()))
+}
+
+/// Finds an index that no link has on either side.
+pub fn spare_index(host: &mut Socket, inner: &mut Socket, from: u32) -> Result<u32> {
+    let mut index = from;
+    while link_by_index(host, index)?.is_some() || link_by_index(inner, index)?.is_some() {
+        index += 1;
+    }
+    Ok(index)
 }
 
 /// Removes links; what has gone meanwhile is no error. Several go in one group and one message, which waits for one RCU grace
@@ -229,11 +244,15 @@ fn set(builder: LinkMessageBuilder<LinkUnspec>) -> RouteNetlinkMessage {
 }
 
 /// A link that has nothing on the host is made by the socket inside. One that stands on the host's network is made by the host's
-/// socket and born inside: the kernel looks up its parent, and opens WireGuard's UDP socket, in the namespace of the socket.
+/// socket and born inside: the kernel looks up its parent, and opens WireGuard's UDP socket, in the namespace of the socket. Before
+/// Linux 6.15 it looks up the new link's name there, too, and refuses one that the host has, unless the message has an index.
 fn add_link(name: &LinkName, link: &Link, numbers: &Numbers) -> Result<Vec<Request>> {
     const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
     let here = |message| Ok(vec![inside(RouteNetlinkMessage::NewLink(message), NEW)]);
-    let from_host = |message| Ok(vec![Request { side: Side::Host, message: RouteNetlinkMessage::NewLink(message), flags: NEW }]);
+    let from_host = |mut message: LinkMessage| {
+        message.header.index = numbers.spare.get(name).copied().unwrap_or_default();
+        Ok(vec![Request { side: Side::Host, message: RouteNetlinkMessage::NewLink(message), flags: NEW }])
+    };
     match &link.kind {
         Kind::Veth(end) => here(veth(name, link, end, numbers)?),
         Kind::Dummy => here(own(LinkDummy::new(name.as_str()), link).build()),

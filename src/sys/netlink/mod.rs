@@ -7,6 +7,7 @@ mod socket;
 
 pub use message::{
     Numbers, Request, Side, add_placeholders, loopback_up, neighbour_timer, remove_address, remove_links, rename, requests, set_mac,
+    spare_index,
 };
 pub use read::{AddressState, KernelLink, PortState, RouteState, RuleState, addresses, link_by_index, link_by_name, links, routes, rules};
 pub use socket::{Batch, Monitor, Refusal, Socket};

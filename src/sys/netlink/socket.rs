@@ -11,9 +11,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rtnetlink::{
-    packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload},
-    packet_route::RouteNetlinkMessage,
-    sys::{Socket as NetlinkSocket, protocols::NETLINK_ROUTE},
+    packet_core::{
+        NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    },
+    sys::{
+        Socket as NetlinkSocket,
+        protocols::{NETLINK_GENERIC, NETLINK_ROUTE},
+    },
 };
 use rustix::{
     io::Errno,
@@ -69,7 +73,7 @@ impl<T> Default for Batch<T> {
 
 impl<T> Batch<T> {
     /// Adds a request; `flags` beside `NLM_F_REQUEST`.
-    pub fn push(&mut self, what: T, message: RouteNetlinkMessage, flags: u16) {
+    pub fn push(&mut self, what: T, message: impl NetlinkSerializable, flags: u16) {
         let at = self.bytes.len();
         append(&mut self.bytes, message, NLM_F_REQUEST | flags);
         self.parts.push((what, at));
@@ -81,7 +85,7 @@ impl<T> Batch<T> {
     }
 }
 
-fn append(bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16) {
+fn append(bytes: &mut Vec<u8>, message: impl NetlinkSerializable, flags: u16) {
     let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
     message.header.flags = flags;
     message.finalize();
@@ -100,10 +104,19 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Opens a socket in the calling thread's network namespace.
+    /// Opens a socket in the calling thread's network namespace: rtnetlink(7).
     pub fn open() -> Result<Self> {
+        Self::of(NETLINK_ROUTE)
+    }
+
+    /// Opens a socket for generic netlink, where families of messages have numbers that the running kernel gives them.
+    pub fn generic() -> Result<Self> {
+        Self::of(NETLINK_GENERIC)
+    }
+
+    fn of(protocol: isize) -> Result<Self> {
         let open = || -> io::Result<NetlinkSocket> {
-            let socket = NetlinkSocket::new(NETLINK_ROUTE)?;
+            let socket = NetlinkSocket::new(protocol)?;
             // the texts are a help, not a need: kernels before 4.12 do without
             let _ = socket.set_ext_ack(true);
             let _ = socket.set_cap_ack(true);
@@ -199,7 +212,7 @@ impl Socket {
     }
 
     /// Asks for one object; none where the kernel says that there is no such thing.
-    pub fn get(&mut self, request: RouteNetlinkMessage) -> Result<Result<RouteNetlinkMessage, Refusal>> {
+    pub fn get<M: NetlinkSerializable + NetlinkDeserializable>(&mut self, request: M) -> Result<Result<M, Refusal>> {
         let mut bytes = Vec::new();
         append(&mut bytes, request, NLM_F_REQUEST);
         self.sequence = self.sequence.wrapping_add(1);
@@ -221,7 +234,7 @@ impl Socket {
     }
 
     /// Reads all objects of a kind, again if they changed meanwhile.
-    pub fn dump(&mut self, request: &RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
+    pub fn dump<M: NetlinkSerializable + NetlinkDeserializable + Clone>(&mut self, request: &M) -> Result<Vec<M>> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -232,7 +245,7 @@ impl Socket {
         }
     }
 
-    fn dump_once(&mut self, request: RouteNetlinkMessage) -> Result<(Vec<RouteNetlinkMessage>, bool)> {
+    fn dump_once<M: NetlinkSerializable + NetlinkDeserializable>(&mut self, request: M) -> Result<(Vec<M>, bool)> {
         let mut bytes = Vec::new();
         append(&mut bytes, request, NLM_F_REQUEST | NLM_F_DUMP);
         self.sequence = self.sequence.wrapping_add(1);
@@ -343,10 +356,10 @@ impl Message<'_> {
         Ok(Some(Refusal { errno: Errno::from_raw_os_error(-code), text }))
     }
 
-    fn parse(&self) -> Result<RouteNetlinkMessage> {
+    fn parse<M: NetlinkDeserializable>(&self) -> Result<M> {
         let mut header = NetlinkHeader::default();
         header.message_type = self.kind;
-        RouteNetlinkMessage::deserialize(&header, &self.bytes[HEADER..])
+        M::deserialize(&header, &self.bytes[HEADER..])
             .with_context(|| format!("the kernel sent a netlink message of type {} that cannot be read", self.kind))
     }
 }
