@@ -76,6 +76,8 @@ impl Run<'_> {
             .collect();
         for step in &plan.steps {
             match step {
+                // running services have these mounted
+                Step::WriteFile { path, .. } if path.starts_with(NETNS_ETC) => staged.commit_in_place(&root.at(path))?,
                 Step::WriteFile { path, .. } => staged.commit(&root.at(path))?,
                 Step::RemoveFile { path } => remove_file(&root, path)?,
                 _ if !live => continue,

@@ -130,7 +130,7 @@ impl Run<'_> {
     }
 
     pub(super) fn warn(&mut self, situation: &Situation) {
-        let mut warnings = Vec::new();
+        let mut warnings = situation.left_out.clone();
         for (name, unit) in &situation.loaded {
             let listed = |unit: &UnitName| self.config.namespaces.iter().find(|(_, n)| n.services.contains(unit));
             let wanted = listed(name).or_else(|| listed(&name.template()?));
