@@ -261,7 +261,7 @@ fn own_files_that_cannot_be_seen_are_named(suite: Suite) {
         .ok();
     lab.config(&config(&["t-svc"], DNS));
     let output = lab.sync(&[]).ok();
-    let line = |file: &str, why: &str| format!("warning: \"/etc/netns/box/{file}\" is not seen by the services of netns 'box': {why}\n");
+    let line = |file: &str, why: &str| format!("warning: /etc/netns/box/{file} is not seen by its services: {why}\n");
     let names = "names there have only letters, digits, '.', '_', '-', '+' and '@'";
     let wanted = [
         line(r"t\na", names),

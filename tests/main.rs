@@ -13,6 +13,7 @@ mod host_boot;
 mod host_dns;
 mod host_failures;
 mod host_main;
+mod host_sockets;
 mod host_sync;
 mod host_units;
 mod laws;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         host_dns::trials,
         host_failures::trials,
         host_main::trials,
+        host_sockets::trials,
         host_sync::trials,
         host_units::trials,
         laws::trials,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::netns;
 use crate::{
     config::{self, Config, SourceFile, load},
-    desired::{self, NETWORKD, NSSWITCH_CONF, RESOLV_CONF, SYSTEMD},
+    desired::{self, NETNS_ETC, NETWORKD, NSSWITCH_CONF, RESOLV_CONF, SYSTEMD},
     model::{File, HostLink, LinkName, NetnsName, Place, State, Unit, UnitName},
     sys::{
         bus::{Bus, LoadedUnit},
@@ -243,7 +243,7 @@ pub fn facts(root: &Root, manifest: &Manifest, config: &Config) -> Result<(desir
             }
             match cannot_be_bound(root, &name, &entry) {
                 None => own.extend([name]),
-                Some(why) => left_out.push(format!("{:?} is not seen by the services of netns '{netns}': {why}", entry.path)),
+                Some(why) => left_out.push(format!("{NETNS_ETC}/{netns}/{} is not seen by its services: {why}", name.escape_debug())),
             }
         }
     }

@@ -4,4 +4,5 @@ mod apply;
 mod checks;
 pub mod host;
 pub mod netns;
+mod sockets;
 pub mod sync;

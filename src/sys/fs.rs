@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions, Permissions},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -132,24 +132,34 @@ pub fn has_root_of_its_own(pid: u32) -> Option<bool> {
     fs::read_link(format!("/proc/{pid}/root")).ok().map(|root| root != Path::new("/"))
 }
 
-/// Tells whether a process sees at a path the file that `source` is here; none if it cannot be looked at. Links are followed as
-/// the process does.
+/// Tells whether a process sees at a path what `source` is here, the same file or folder or the same text; none if it cannot be
+/// looked at. Links are followed as the process does.
 #[must_use]
 pub fn sees(pid: u32, path: &Path, source: &Path) -> Option<bool> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, open, openat2};
+    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
     let wanted = match fs::metadata(source) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Some(false),
         other => other.ok()?,
     };
     let root = open(format!("/proc/{pid}/root"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    match openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT) {
-        Ok(file) => fstat(&file).ok().map(|found| (found.st_dev, found.st_ino) == (wanted.dev(), wanted.ino())),
-        Err(rustix::io::Errno::NOENT) => Some(false),
-        Err(_) => None,
-    }
+    // not to wait for a pipe
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Some(false),
+        Err(_) => return None,
+    };
+    let found = file.metadata().ok()?;
+    let same_bytes = || -> io::Result<bool> {
+        let mut bytes = Vec::new();
+        (&file).read_to_end(&mut bytes)?;
+        Ok(bytes == fs::read(source)?)
+    };
+    let plain = found.is_file() && wanted.is_file();
+    Some((found.dev(), found.ino()) == (wanted.dev(), wanted.ino()) || (plain && same_bytes().ok()?))
 }
 
-/// Lists the names of what a process has mounted from a folder, by its path or the end of it (proc_pid_mountinfo(5): the fourth
+/// Lists the names of what a process has mounted from a folder, by its path or the end of it (`proc_pid_mountinfo(5)`: the fourth
 /// field, from the root of the file system). A file that is removed there stays mounted.
 #[must_use]
 pub fn mounted_from(pid: u32, directory: &str) -> BTreeSet<String> {
