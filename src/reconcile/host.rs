@@ -203,12 +203,46 @@ fn place(name: &UnitName, loaded: &LoadedUnit, bound_to: Option<&NetnsName>, nam
         return place;
     }
     // a socket, or a service that has done its work: nothing of it can be looked at, so its start is compared to its settings
+    if let Some(place) = noted_place(name, loaded) {
+        return place;
+    }
     let changed = fs::modified(&desired::drop_in_path(name));
     match bound_to {
         Some(netns) if changed.is_none_or(|changed| changed <= loaded.active_since) => Place::Netns(netns.clone()),
         Some(_) => Place::Other,
         None => Place::Host,
     }
+}
+
+/// Notes of where units were when their settings changed: a file for each, with the name of the namespace.
+pub const PLACES: &str = "/run/netns-networkd/places";
+
+/// Writes down where a unit without processes is, before its settings no longer tell.
+pub fn note_place(name: &UnitName, place: &Place) -> Result<()> {
+    let text = match place {
+        Place::Netns(netns) => netns.as_str(),
+        Place::Host => "",
+        Place::Other => return Ok(()),
+    };
+    fs::write_volatile(&Path::new(PLACES).join(name.as_str()), text)
+}
+
+/// Gives the place that was noted of a unit, if it has not been restarted since.
+fn noted_place(name: &UnitName, loaded: &LoadedUnit) -> Option<Place> {
+    let note = Path::new(PLACES).join(name.as_str());
+    fs::modified(&note).filter(|when| *when > loaded.active_since)?;
+    let text = fs::read_text(&note).ok()??;
+    if text.is_empty() { Some(Place::Host) } else { NetnsName::parse(&text).ok().map(Place::Netns) }
+}
+
+/// Removes the notes of all units but these.
+pub fn forget_places(keep: &[&UnitName]) -> Result<()> {
+    for note in fs::list(Path::new(PLACES))? {
+        if !keep.iter().any(|unit| note.path.ends_with(unit.as_str())) {
+            fs::remove(&note.path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Observes the namespaces that run, against what is desired in them; `desired` is filled in from the host.

@@ -1,6 +1,6 @@
 //! Sockets and the services that they start, one of them in a namespace and the other one not: legal, and seldom meant.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Result;
 
@@ -31,7 +31,7 @@ impl Run<'_> {
         }
         others.retain(|unit| listed(unit).is_none());
         let others: Vec<UnitName> = others.into_iter().collect();
-        let others = if others.is_empty() { Default::default() } else { self.bus()?.units(&others)? };
+        let others = if others.is_empty() { HashMap::new() } else { self.bus()?.units(&others)? };
 
         // a path of our own goes with our file
         let says_where = |name: &UnitName, unit: &LoadedUnit| {
