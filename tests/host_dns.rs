@@ -20,7 +20,7 @@ pub fn trials() -> Vec<Trial> {
         own_resolv_conf_without_dns,
         own_resolv_conf_beside_dns,
     ];
-    trials.extend(trials![killed_while_it_writes_in_place]);
+    trials.extend(trials![own_files_of_an_image, killed_while_it_writes_in_place]);
     trials
 }
 
@@ -110,6 +110,8 @@ fn services_of_every_kind_ask_their_own_resolver(suite: Suite) {
         }
         lab.systemctl(&["start", "t-once"]);
         assert_eq!(lab.sh("cat /run/t-once; rm /run/t-once").ok().stdout, "10.41.0.2\n".repeat(3), "the host's resolv.conf is {what}");
+        // each of them is looked at again, for all that sync knows
+        let _ = lab.sh("touch /etc/netns/box/*").ok();
         lab.sync_nothing();
         lab.systemctl(&["stop", "t-sock.socket"]);
         lab.stop(&kinds.each_ref().map(|(name, ..)| *name));
@@ -183,14 +185,16 @@ fn resolv_conf_of_the_host_is_replaced(suite: Suite) {
     lab.start(&["t-dns"]);
     let own = || lab.ask("10.41.0.2", "8000", "cat /etc/resolv.conf") == lab.read_file("/etc/netns/box/resolv.conf");
     let _ = lab
-        .sh("mv /etc/resolv.conf /var/tmp; mkdir -p /run/systemd/resolve
+        .sh("mv /etc/resolv.conf /var/tmp; mkdir -p /run/systemd/resolve /run/nscd; touch /run/nscd/socket
              echo nameserver 127.0.0.53 >/run/systemd/resolve/stub-resolv.conf
              ln -s ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf")
         .ok();
     lab.start(&["t-svc"]);
     let _ = lab.sh("cd /run/systemd/resolve; echo nameserver 127.0.0.54 >new; mv new stub-resolv.conf; touch io.systemd.Resolve").ok();
     assert!(own(), "resolved's is replaced");
-    assert_eq!(lab.answer("10.41.0.2", "8000", "cat /run/systemd/resolve/io.systemd.Resolve").split(' ').next(), Some("failed:"));
+    for hidden in ["/run/systemd/resolve/io.systemd.Resolve", "/run/nscd/socket"] {
+        assert!(lab.answer("10.41.0.2", "8000", &format!("cat {hidden}")).starts_with("failed: "), "{hidden}");
+    }
     lab.sync_nothing();
     lab.stop(&["t-svc"]);
 
@@ -204,7 +208,7 @@ fn resolv_conf_of_the_host_is_replaced(suite: Suite) {
     assert_eq!(lab.sync(&["--restart"]).ok().stdout, "restart t-svc.service\n");
     assert!(own());
     lab.sync_nothing();
-    let _ = lab.sh("mv /var/tmp/resolv.conf /etc").ok();
+    let _ = lab.sh("mv /var/tmp/resolv.conf /etc; rm -r /run/nscd").ok();
 }
 
 fn nsswitch_conf_of_the_host_is_missing(suite: Suite) {
@@ -372,6 +376,25 @@ fn own_resolv_conf_beside_dns(suite: Suite) {
     let _ = lab.sync(&["--force"]).ok();
     assert!(lab.ask("10.41.0.2", "8000", "cat /etc/resolv.conf").ends_with("\nnameserver 10.41.0.3\n"));
     lab.sync_nothing();
+}
+
+fn own_files_of_an_image() {
+    let script = r#"
+        top=$(mktemp -d); trap 'rm -r "$top"' EXIT; cd "$top"; mkdir -p etc/{netns-networkd,netns/box}
+        printf '[namespace.box]\nservices = ["a", "a.socket"]\n' >etc/netns-networkd/a.toml
+        touch etc/hosts etc/netns/box/{hosts,gai.conf,resolv.conf}
+        "$BIN" --root "$top" sync 2>&1 >/dev/null | sed "s|$top||"
+        grep -hE '^(BindR|Tempo|Inacc)' etc/systemd/system/a.service.d/* etc/systemd/system/a.socket.d/*; ls etc/netns/box"#;
+    let output = run("", &["env", &format!("BIN={BIN}"), "bash", "-euo", "pipefail", "-c", script]).ok();
+    let wanted = "\
+        warning: /etc/netns/box/gai.conf is not seen by its services: there is no /etc/gai.conf that it could be seen in place of\n\
+        BindReadOnlyPaths=-/etc/netns/box/hosts:/etc/hosts\n\
+        BindReadOnlyPaths=/etc/netns/box/nsswitch.conf:/etc/nsswitch.conf\n\
+        BindReadOnlyPaths=-/etc/netns/box/resolv.conf:/etc/resolv.conf\n\
+        TemporaryFileSystem=/run/systemd/resolve:ro\n\
+        InaccessiblePaths=-/run/nscd\n\
+        gai.conf\nhosts\nnsswitch.conf\nresolv.conf\n";
+    assert_eq!(output.stdout, wanted, "what the host that runs the tests has plays no part");
 }
 
 /// `sync` on an image, killed at each system call that writes: what a reader sees is the old text or the new one, with blank lines

@@ -164,7 +164,7 @@ pub fn units(
         let will_change = |path: &Path| files.get(path).map(|f| &f.content) != desired.files.get(path).map(|f| &f.content);
         let new_settings = settings.into_iter().any(|path| changed(&path) || will_change(&path));
         let etc = match (&runs_in, desired.units.get(name)) {
-            (Some(Place::Netns(netns)), Some(unit)) => seen(loaded, netns, &unit.etc, |path| new_settings || changed(path)),
+            (Some(Place::Netns(netns)), Some(unit)) => seen(loaded, netns, &unit.etc, new_settings, changed),
             _ => BTreeSet::new(),
         };
         (name.clone(), Unit { bound_to, runs_in, etc })
@@ -178,16 +178,24 @@ pub fn units(
 /// A process keeps the files that were there when it started. A file that has been replaced since, on either side (a bind mount
 /// is gone when the file under it is replaced), or come or gone, shows with the next start. Only where something has changed
 /// since the start is the process looked at: otherwise it is as its settings say, and a restart would not help.
-fn seen(loaded: &LoadedUnit, netns: &NetnsName, wanted: &BTreeSet<String>, changed: impl Fn(&Path) -> bool) -> BTreeSet<String> {
+fn seen(
+    loaded: &LoadedUnit,
+    netns: &NetnsName,
+    wanted: &BTreeSet<String>,
+    new_settings: bool,
+    changed: impl Fn(&Path) -> bool,
+) -> BTreeSet<String> {
     let mut seen = wanted.clone();
     let Some(pid) = loaded.main_pid.filter(|pid| fs::has_root_of_its_own(*pid) == Some(false)) else { return seen };
     for file in wanted {
         let (source, target) = (desired::etc_path(netns, file), Path::new("/etc").join(file));
-        if (changed(&source) || changed(&target)) && fs::sees(pid, &target, &source) == Some(false) {
+        if (new_settings || changed(&source) || changed(&target)) && fs::sees(pid, &target, &source) == Some(false) {
             seen.remove(file);
         }
     }
-    seen.extend(fs::mounted_from(pid, &format!("/netns/{netns}/")).into_iter().filter(|file| !wanted.contains(file)));
+    if new_settings {
+        seen.extend(fs::mounted_from(pid, &format!("/netns/{netns}/")).into_iter().filter(|file| !wanted.contains(file)));
+    }
     seen
 }
 
