@@ -21,6 +21,9 @@ use crate::{
 pub const NETWORKD: &str = "/etc/systemd/network";
 pub const SYSTEMD: &str = "/etc/systemd/system";
 pub const NETNS_ETC: &str = "/etc/netns";
+/// The files there that `dns` makes.
+pub const RESOLV_CONF: &str = "resolv.conf";
+pub const NSSWITCH_CONF: &str = "nsswitch.conf";
 /// One record for each namespace: what `up` reads.
 pub const RECORDS: &str = "/var/lib/netns-networkd/netns";
 
@@ -33,6 +36,8 @@ pub struct Facts {
     pub encrypted: BTreeSet<String>,
     /// Texts of the nftables rulesets.
     pub rulesets: BTreeMap<NetnsName, String>,
+    /// What an admin has put under `/etc/netns/NAME` and can be bound over the host's, by its name under `/etc`.
+    pub etc: BTreeMap<NetnsName, BTreeSet<String>>,
 }
 
 /// Kernel parameters that every namespace begins with. `default` is what links made later take over.
@@ -63,6 +68,12 @@ pub fn record_path(name: &NetnsName) -> PathBuf {
 #[must_use]
 pub fn ruleset_path(name: &NetnsName) -> PathBuf {
     Path::new(RECORDS).join(format!("{name}.nft"))
+}
+
+/// Gives the path of what services of a namespace see as `/etc/FILE`.
+#[must_use]
+pub fn etc_path(name: &NetnsName, file: &str) -> PathBuf {
+    Path::new(NETNS_ETC).join(name.as_str()).join(file)
 }
 
 /// Gives the path of a unit's drop-in.
@@ -164,14 +175,21 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
         put(state, path, render::netns_drop_in(name, description.as_deref(), &credentials, source));
     }
     let has_dns = !dns.is_empty() || !dns_search.is_empty() || !dns_options.is_empty();
+    let own = facts.etc.get(name).into_iter().flatten();
+    let mut etc: BTreeMap<String, Provenance> = own.map(|file| (file.clone(), Provenance::Foreign)).collect();
     if has_dns {
-        let directory = Path::new(NETNS_ETC).join(name.as_str());
-        put(state, directory.join("resolv.conf"), render::resolv_conf(dns, dns_search, dns_options, source));
-        put(state, directory.join("nsswitch.conf"), render::nsswitch_conf(facts.nsswitch.as_deref(), source));
+        put(state, etc_path(name, RESOLV_CONF), render::resolv_conf(dns, dns_search, dns_options, source));
+        etc.insert(RESOLV_CONF.to_owned(), Provenance::Ours);
+    }
+    // an admin's own resolv.conf is asked only if nothing else is asked before it
+    if has_dns || (etc.contains_key(RESOLV_CONF) && !etc.contains_key(NSSWITCH_CONF)) {
+        put(state, etc_path(name, NSSWITCH_CONF), render::nsswitch_conf(facts.nsswitch.as_deref(), source));
+        etc.insert(NSSWITCH_CONF.to_owned(), Provenance::Ours);
     }
     for unit in services {
-        put(state, drop_in_path(unit), render::unit_drop_in(unit, name, has_dns, source));
-        state.units.insert(unit.clone(), Unit { bound_to: Some(name.clone()), runs_in: Some(Place::Netns(name.clone())) });
+        put(state, drop_in_path(unit), render::unit_drop_in(unit, name, &etc, source));
+        let etc = if unit.is_socket() { BTreeSet::new() } else { etc.keys().cloned().collect() };
+        state.units.insert(unit.clone(), Unit { bound_to: Some(name.clone()), runs_in: Some(Place::Netns(name.clone())), etc });
     }
     state.netns.insert(name.clone(), netns);
     Ok(())

@@ -571,6 +571,9 @@ fn write_unit(f: &mut fmt::Formatter<'_>, name: &UnitName, before: &Unit, after:
         (None, Some(netns)) => write!(f, "bind {name} to netns '{netns}'"),
         (Some(old), Some(netns)) if old != netns => write!(f, "bind {name} to netns '{netns}' instead of '{old}'"),
         (Some(netns), None) => write!(f, "release {name} from netns '{netns}'"),
+        (Some(_), Some(_)) if before.runs_in == after.runs_in => {
+            write!(f, "restart {name} so that it sees {} as it is now", before.etc_changes(after))
+        }
         (_, Some(netns)) => write!(f, "restart {name} so that it runs in netns '{netns}'"),
         (None, None) => write!(f, "restart {name} so that it runs on the host"),
     }

@@ -132,11 +132,12 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
                         hold.extend(bindings.into_iter().flatten());
                     }
                 }
-                if before.runs_in.is_some() && before.runs_in != goal.runs_in {
+                let moves = before.runs_in != goal.runs_in;
+                if before.runs_in.is_some() && (moves || before.etc != goal.etc) {
                     if request.restart {
                         restarts.push(name.clone());
                     } else {
-                        if let Some(Place::Netns(netns)) = &before.runs_in {
+                        if let Some(Place::Netns(netns)) = before.runs_in.as_ref().filter(|_| moves) {
                             needed.insert(netns.clone());
                         }
                         plan.pending.push(Pending::Unit { name: name.clone(), unit: before.clone(), goal: goal.clone() });
@@ -194,6 +195,11 @@ impl fmt::Display for Pending {
             None => "nowhere".to_owned(),
         };
         match self {
+            Self::Unit { name, unit, goal } if unit.runs_in == goal.runs_in => write!(
+                f,
+                "{name} does not see {} as it is now and will when it is restarted: `systemctl restart {name}` or `netns-networkd sync --restart`",
+                unit.etc_changes(goal)
+            ),
             Self::Unit { name, unit, goal } => write!(
                 f,
                 "{name} still runs {} and will run {} when it is restarted: `systemctl restart {name}` or `netns-networkd sync --restart`",

@@ -55,7 +55,7 @@ fn netns(name: &str) -> NetnsName {
 }
 
 fn unit(bound_to: Option<&str>, runs_in: impl Into<Option<Place>>) -> Unit {
-    Unit { bound_to: bound_to.map(netns), runs_in: runs_in.into() }
+    Unit { bound_to: bound_to.map(netns), runs_in: runs_in.into(), ..Unit::default() }
 }
 
 fn inside(name: &str) -> Place {

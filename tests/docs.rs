@@ -96,7 +96,7 @@ fn bare(trial: &str) -> &str {
 }
 
 fn the_example_is_valid() {
-    for name in ["docs/configuration.md", "README.md"] {
+    for name in ["docs/configuration.md", "docs/guides.md", "README.md"] {
         let text = document(name);
         let blocks: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
         assert!(!blocks.is_empty(), "{name} has no example");

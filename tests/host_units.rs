@@ -14,7 +14,6 @@ pub fn trials() -> Vec<Trial> {
         hold_keeps_a_namespace_up,
         template_instances_share_the_drop_in,
         socket_unit_listens_inside,
-        socket_left_on_the_host_is_reported,
         dns_is_the_namespaces_own,
         resolv_conf_of_the_host_may_be_anything,
         hardened_services_run_inside,
@@ -204,21 +203,6 @@ fn socket_unit_listens_inside(suite: Suite) {
     // as at boot: no ordering cycle takes the socket or the namespace out
     let cycle = lab.sh("systemd-analyze verify --man=no sockets.target t-sock.socket 2>&1 | grep -i cycle || true").ok().stdout;
     assert_eq!(cycle, "");
-}
-
-fn socket_left_on_the_host_is_reported(suite: Suite) {
-    let lab = Lab::new(suite);
-    lab.units(&[("t-sock.service", "inherit", "")]);
-    lab.write_file("/etc/systemd/system/t-sock.socket", "[Socket]\nListenStream=0.0.0.0:8001\n");
-    lab.systemctl(&["daemon-reload"]);
-    lab.systemctl(&["start", "t-sock.socket"]);
-    lab.config(&with_services("services = [\"t-sock.service\"]"));
-    let output = lab.sync(&[]).ok();
-    assert_eq!(
-        output.stderr,
-        "warning: t-sock.socket starts t-sock.service and listens on the host, outside netns 'box': list it under `services` too if it \
-         should listen inside\n"
-    );
 }
 
 fn dns_is_the_namespaces_own(suite: Suite) {

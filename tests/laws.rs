@@ -248,7 +248,7 @@ fn state(observed: bool) -> impl Strategy<Value = State> {
     let ns = || select(vec!["a", "b"]).prop_map(|n| NetnsName::parse(n).unwrap());
     let unit = select(vec!["x.service", "y.socket"]).prop_map(|n| UnitName::parse(n).unwrap());
     let place = prop_oneof![Just(Place::Host), Just(Place::Other), ns().prop_map(Place::Netns)];
-    let binding = (option::of(ns()), option::of(place)).prop_map(|(bound_to, runs_in)| Unit { bound_to, runs_in });
+    let binding = (option::of(ns()), option::of(place)).prop_map(|(bound_to, runs_in)| Unit { bound_to, runs_in, ..Unit::default() });
     (
         btree_map(path, file, 0..3),
         btree_map(link, host_link(), 0..3),

@@ -10,8 +10,10 @@ mod docs;
 mod harness;
 mod host_bad_input;
 mod host_boot;
+mod host_dns;
 mod host_failures;
 mod host_main;
+mod host_sockets;
 mod host_sync;
 mod host_units;
 mod inside;
@@ -32,8 +34,10 @@ fn main() -> ExitCode {
         harness::trials,
         host_bad_input::trials,
         host_boot::trials,
+        host_dns::trials,
         host_failures::trials,
         host_main::trials,
+        host_sockets::trials,
         host_sync::trials,
         host_units::trials,
         inside::trials,

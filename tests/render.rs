@@ -1,8 +1,8 @@
 //! A configuration in, the complete tree of files out. Each folder under tests/cases/render is a case: `config.toml` is
-//! /etc/netns-networkd/config.toml, `host-nsswitch.conf` the host's nsswitch.conf if there is one; `expected` is the tree that
+//! /etc/netns-networkd/config.toml, `host-nsswitch.conf` the host's nsswitch.conf if there is one, `own/NAME/` what an admin has under /etc/netns/NAME; `expected` is the tree that
 //! `sync` writes, `changes.txt` all that it looks after.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use netns_networkd::desired::{Facts, desired};
 use netns_networkd::diff::diff;
 use netns_networkd::model::{LinkName, Mac, NetnsName, Provenance, Route, State, UnitName};
 use netns_networkd::render;
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -43,7 +43,11 @@ pub fn trials() -> Vec<Trial> {
 fn tree(case: &Case) -> State {
     let files = [SourceFile { path: "/etc/netns-networkd/config.toml".to_owned(), bytes: case.read("config.toml").into_bytes() }];
     let config = parse(&files).unwrap_or_else(|faults| panic!("{}: {faults}", case.name));
-    let facts = Facts { nsswitch: fs::read_to_string(case.path("host-nsswitch.conf")).ok(), ..Facts::default() };
+    let mut facts = Facts { nsswitch: fs::read_to_string(case.path("host-nsswitch.conf")).ok(), ..Facts::default() };
+    for netns in config.namespaces.keys() {
+        let files = fs::read_dir(case.path(&format!("own/{netns}"))).into_iter().flatten();
+        facts.etc.insert(netns.clone(), files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect());
+    }
     desired(&config, &facts).unwrap()
 }
 
@@ -326,22 +330,23 @@ fn unit_name() -> impl Strategy<Value = UnitName> {
 }
 
 fn drop_ins_say_the_namespace() {
-    law(256, (unit_name(), netns_name(), any::<bool>()), |(unit, netns, dns)| {
-        let mut file = Settings::of(&render::unit_drop_in(&unit, &netns, dns, "a.toml:1"));
+    let files = btree_map("hosts|resolv[.]conf|nsswitch[.]conf|[a-z][a-z+@_.-]{0,9}", any::<bool>(), 0..4);
+    law(256, (unit_name(), netns_name(), files), |(unit, netns, files)| {
+        let whose = |ours| if ours { Provenance::Ours } else { Provenance::Foreign };
+        let etc = files.iter().map(|(name, ours)| (name.clone(), whose(*ours))).collect();
+        let mut file = Settings::of(&render::unit_drop_in(&unit, &netns, &etc, "a.toml:1"));
         let netns_unit = format!("netns@{netns}.service");
         assert_eq!(file.one("Unit", "BindsTo").as_ref(), Some(&netns_unit));
         assert_eq!(file.one("Unit", "After").as_ref(), Some(&netns_unit));
         let section = if unit.as_str().ends_with(".socket") { "Socket" } else { "Service" };
         assert_eq!(file.one(section, "NetworkNamespacePath"), Some(format!("/run/netns/{netns}")));
         let binds = file.all(section, "BindReadOnlyPaths");
-        let hidden = file.one(section, "InaccessiblePaths");
-        if dns && section == "Service" {
-            let wanted = ["resolv.conf", "nsswitch.conf"].map(|name| format!("/etc/netns/{netns}/{name}:/etc/{name}"));
-            assert_eq!(binds, wanted);
-            assert_eq!(hidden.as_deref(), Some("-/run/nscd"));
-        } else {
-            assert_eq!((binds, hidden), (Vec::new(), None));
-        }
+        let hidden = (file.one(section, "InaccessiblePaths"), file.one(section, "TemporaryFileSystem"));
+        let wanted = files.iter().map(|(name, ours)| format!("{}/etc/netns/{netns}/{name}:/etc/{name}", if *ours { "" } else { "-" }));
+        assert_eq!(binds, if section == "Service" { wanted.collect() } else { Vec::new() });
+        let hides = section == "Service" && files.contains_key("resolv.conf");
+        let wanted = hides.then(|| ("-/run/nscd".to_owned(), "/run/systemd/resolve:ro".to_owned())).unzip();
+        assert_eq!(hidden, wanted);
         file.assert_empty();
     });
 }
@@ -412,7 +417,7 @@ fn source_names_cannot_write_lines() {
         render::uplink_network(&Uplink::Link(bridge.clone()), &bridge, &[], evil),
         render::vlan_netdev(&bridge, 20, evil),
         render::port_network(&bridge, &bridge, true, evil),
-        render::unit_drop_in(&UnitName::parse("a.service").unwrap(), &netns, false, evil),
+        render::unit_drop_in(&UnitName::parse("a.service").unwrap(), &netns, &BTreeMap::new(), evil),
         render::netns_drop_in(&netns, "text", evil),
         render::resolv_conf(&["192.0.2.1".parse().unwrap()], &[], &[], evil),
         render::nsswitch_conf(None, evil),

@@ -161,6 +161,20 @@ impl UnitName {
         self.0.ends_with(".socket")
     }
 
+    /// Gives the socket unit that starts a service unless the socket says otherwise: `foo.socket` of `foo.service`, and with
+    /// `Accept=yes` of `foo@.service`.
+    #[must_use]
+    pub fn socket(&self) -> Option<Self> {
+        let stem = self.0.strip_suffix(".service")?;
+        Some(Self(format!("{}.socket", stem.strip_suffix('@').unwrap_or(stem))))
+    }
+
+    /// Gives the template of the services that a socket with `Accept=yes` starts: `foo@.service` of `foo.socket`.
+    #[must_use]
+    pub fn accepted(&self) -> Option<Self> {
+        Some(Self(format!("{}@.service", self.0.strip_suffix(".socket")?)))
+    }
+
     /// Gives the template of an instance: `foo@.service` of `foo@a.service`. Its drop-ins count for the instance too.
     #[must_use]
     pub fn template(&self) -> Option<Self> {

@@ -59,6 +59,16 @@ pub struct Unit {
     pub bound_to: Option<NetnsName>,
     /// Where its processes are; none when it does not run.
     pub runs_in: Option<Place>,
+    /// Entries of `/etc/netns/NAME` that its processes see in place of those of `/etc`; empty when it does not run.
+    pub etc: BTreeSet<String>,
+}
+
+impl Unit {
+    /// Names the files under `/etc` that processes would see differently: `/etc/hosts, /etc/resolv.conf`.
+    #[must_use]
+    pub fn etc_changes(&self, other: &Self) -> String {
+        self.etc.symmetric_difference(&other.etc).map(|file| format!("/etc/{file}")).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A network namespace as seen from a process.

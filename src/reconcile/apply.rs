@@ -74,8 +74,17 @@ impl Run<'_> {
             .iter()
             .filter_map(|c| if let Change::WriteFile { path, .. } | Change::RemoveFile { path, .. } = c { Some((path, c)) } else { None })
             .collect();
+        for change in plan.changes.iter().filter(|_| live) {
+            if let Change::Unit { name, before, after } = change
+                && let Some(place) = before.runs_in.as_ref().filter(|_| name.is_socket() && before.bound_to != after.bound_to)
+            {
+                host::note_place(name, place)?;
+            }
+        }
         for step in &plan.steps {
             match step {
+                // running services have these mounted
+                Step::WriteFile { path, .. } if path.starts_with(NETNS_ETC) => staged.commit_in_place(&root.at(path))?,
                 Step::WriteFile { path, .. } => staged.commit(&root.at(path))?,
                 Step::RemoveFile { path } => remove_file(&root, path)?,
                 _ if !live => continue,
@@ -162,6 +171,9 @@ impl Run<'_> {
         }
         let pending: Vec<_> =
             plan.pending.iter().filter_map(|p| if let Pending::Unit { name, .. } = p { Some(name) } else { None }).collect();
+        if self.options.root.is_host() {
+            host::forget_places(&pending)?;
+        }
         let root = &self.options.root;
         // after a run that was cut off, a unit whose drop-in has gone may still be where it put it: systemd has only now read that
         let running = |path: &Path| situation.observed.units.iter().any(|(name, unit)| unit.runs_in.is_some() && is_drop_in_of(path, name));

@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use super::{
     host, netns,
+    sockets::namespace_of,
     sync::{Event, Refused, Run, Situation},
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     desired::{self, networkd_path},
     diff::Change,
     error,
-    model::{Kind, LinkName, Need, State, UnitName},
+    model::{Kind, LinkName, Need, State},
     render,
     sys::{self, fs, nftables, sysctl},
 };
@@ -132,21 +133,14 @@ impl Run<'_> {
 
     pub(super) fn warn(&mut self, situation: &Situation) {
         let mut warnings = self.missing_keys();
-        for (name, unit) in &situation.loaded {
-            let listed = |unit: &UnitName| self.config.namespaces.iter().find(|(_, n)| n.services.contains(unit));
-            let wanted = listed(name).or_else(|| listed(&name.template()?));
-            let Some((netns, _)) = wanted else { continue };
-            if unit.load_state != "loaded" {
+        warnings.extend(situation.left_out.iter().cloned());
+        for (name, unit) in situation.loaded.iter().filter(|(_, unit)| unit.load_state != "loaded") {
+            if let Some(netns) = namespace_of(self.config, name) {
                 warnings.push(format!("{name} of netns '{netns}' is {}: its drop-in waits for it", unit.load_state));
             }
-            for socket in &unit.triggered_by {
-                let listed = self.config.namespaces.values().any(|n| n.services.iter().any(|s| s.as_str() == socket));
-                if socket.ends_with(".socket") && !listed {
-                    warnings.push(format!(
-                        "{socket} starts {name} and listens on the host, outside netns '{netns}': list it under `services` too if it should listen inside"
-                    ));
-                }
-            }
+        }
+        if self.options.root.is_host() {
+            warnings.extend(self.separated(situation).unwrap_or_else(|e| vec![format!("sockets were not looked at: {e:#}")]));
         }
         let known: BTreeSet<_> = self.config.bridges.keys().cloned().collect();
         let applied = |name| netns::read_applied(name).ok().flatten().unwrap_or_default();

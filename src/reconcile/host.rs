@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use super::netns;
 use crate::{
     config::{self, Config, SourceFile, load},
-    desired::{self, NETWORKD, SYSTEMD},
-    model::{HostLink, LinkName, NetnsName, Place, State, Unit, UnitName, Wireguard},
+    desired::{self, NETNS_ETC, NETWORKD, NSSWITCH_CONF, RESOLV_CONF, SYSTEMD},
+    model::{File, HostLink, LinkName, NetnsName, Place, State, Unit, UnitName, Wireguard},
     sys::{
         bus::{Bus, LoadedUnit},
         fs::{self, Root},
@@ -148,15 +148,56 @@ pub fn held_netns() -> Result<BTreeSet<NetnsName>> {
 /// Markers of the holds that `sync` has begun; those that an admin began with `systemctl start netns-hold@NAME` have none.
 pub const HELD: &str = "/run/netns-networkd/held";
 
-/// Observes units: the namespace that they are bound to by all three settings, and where their processes are.
+/// Observes units: the namespace that they are bound to by all three settings, where their processes are, and which files of
+/// their namespace these see, of those that are desired.
 #[must_use]
-pub fn units(loaded: &HashMap<UnitName, LoadedUnit>, root: &Root, names: &[NetnsName]) -> BTreeMap<UnitName, Unit> {
+pub fn units(
+    loaded: &HashMap<UnitName, LoadedUnit>,
+    files: &BTreeMap<PathBuf, File>,
+    desired: &State,
+    names: &[NetnsName],
+) -> BTreeMap<UnitName, Unit> {
     let unit = |(name, loaded): (&UnitName, &LoadedUnit)| {
         let bound_to = bound_to(loaded);
-        let runs_in = loaded.running.then(|| place(name, loaded, bound_to.as_ref(), root, names));
-        (name.clone(), Unit { bound_to, runs_in })
+        let runs_in = loaded.running.then(|| place(name, loaded, bound_to.as_ref(), names));
+        let settings = name.template().into_iter().chain([name.clone()]).map(|unit| desired::drop_in_path(&unit));
+        let changed = |path: &Path| fs::replaced(path).is_some_and(|when| when > loaded.active_since);
+        let will_change = |path: &Path| files.get(path).map(|f| &f.content) != desired.files.get(path).map(|f| &f.content);
+        let new_settings = settings.into_iter().any(|path| changed(&path) || will_change(&path));
+        let etc = match (&runs_in, desired.units.get(name)) {
+            (Some(Place::Netns(netns)), Some(unit)) => seen(loaded, netns, &unit.etc, new_settings, changed),
+            _ => BTreeSet::new(),
+        };
+        (name.clone(), Unit { bound_to, runs_in, etc })
     };
     loaded.iter().map(unit).collect()
+}
+
+/// Lists what of `/etc/netns/NAME` a service sees under `/etc`: what is wanted, less what is not so yet, and what is no longer
+/// wanted.
+///
+/// A process keeps the files that were there when it started. A file that has been replaced since, on either side (a bind mount
+/// is gone when the file under it is replaced), or come or gone, shows with the next start. Only where something has changed
+/// since the start is the process looked at: otherwise it is as its settings say, and a restart would not help.
+fn seen(
+    loaded: &LoadedUnit,
+    netns: &NetnsName,
+    wanted: &BTreeSet<String>,
+    new_settings: bool,
+    changed: impl Fn(&Path) -> bool,
+) -> BTreeSet<String> {
+    let mut seen = wanted.clone();
+    let Some(pid) = loaded.main_pid.filter(|pid| fs::has_root_of_its_own(*pid) == Some(false)) else { return seen };
+    for file in wanted {
+        let (source, target) = (desired::etc_path(netns, file), Path::new("/etc").join(file));
+        if (new_settings || changed(&source) || changed(&target)) && fs::sees(pid, &target, &source) == Some(false) {
+            seen.remove(file);
+        }
+    }
+    if new_settings {
+        seen.extend(fs::mounted_from(pid, &format!("/netns/{netns}/")).into_iter().filter(|file| !wanted.contains(file)));
+    }
+    seen
 }
 
 fn bound_to(loaded: &LoadedUnit) -> Option<NetnsName> {
@@ -165,19 +206,52 @@ fn bound_to(loaded: &LoadedUnit) -> Option<NetnsName> {
     (loaded.binds_to.contains(&unit) && loaded.after.contains(&unit)).then_some(name)
 }
 
-fn place(name: &UnitName, loaded: &LoadedUnit, bound_to: Option<&NetnsName>, root: &Root, names: &[NetnsName]) -> Place {
+fn place(name: &UnitName, loaded: &LoadedUnit, bound_to: Option<&NetnsName>, names: &[NetnsName]) -> Place {
     let processes = || fs::control_group_processes(&loaded.control_group);
     if let Some(place) = loaded.main_pid.into_iter().chain(processes()).find_map(|pid| crate::sys::netns::place_of(pid, names)) {
         return place;
     }
     // a socket, or a service that has done its work: nothing of it can be looked at, so its start is compared to its settings
-    let drop_in = root.at(desired::drop_in_path(name));
-    let changed = fs::modified(&drop_in);
+    if let Some(place) = noted_place(name, loaded) {
+        return place;
+    }
+    let changed = fs::modified(&desired::drop_in_path(name));
     match bound_to {
         Some(netns) if changed.is_none_or(|changed| changed <= loaded.active_since) => Place::Netns(netns.clone()),
         Some(_) => Place::Other,
         None => Place::Host,
     }
+}
+
+/// Notes of where units were when their settings changed: a file for each, with the name of the namespace.
+pub const PLACES: &str = "/run/netns-networkd/places";
+
+/// Writes down where a unit without processes is, before its settings no longer tell.
+pub fn note_place(name: &UnitName, place: &Place) -> Result<()> {
+    let text = match place {
+        Place::Netns(netns) => netns.as_str(),
+        Place::Host => "",
+        Place::Other => return Ok(()),
+    };
+    fs::write_volatile(&Path::new(PLACES).join(name.as_str()), text)
+}
+
+/// Gives the place that was noted of a unit, if it has not been restarted since.
+fn noted_place(name: &UnitName, loaded: &LoadedUnit) -> Option<Place> {
+    let note = Path::new(PLACES).join(name.as_str());
+    fs::modified(&note).filter(|when| *when > loaded.active_since)?;
+    let text = fs::read_text(&note).ok()??;
+    if text.is_empty() { Some(Place::Host) } else { NetnsName::parse(&text).ok().map(Place::Netns) }
+}
+
+/// Removes the notes of all units but these.
+pub fn forget_places(keep: &[&UnitName]) -> Result<()> {
+    for note in fs::list(Path::new(PLACES))? {
+        if !keep.iter().any(|unit| note.path.ends_with(unit.as_str())) {
+            fs::remove(&note.path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Observes the namespaces that run, against what is desired in them; `desired` is filled in from the host.
@@ -193,19 +267,51 @@ pub fn netns(desired: &mut State, running: &[NetnsName]) -> Result<State> {
     Ok(observed)
 }
 
-/// Reads the facts that the desired state depends on.
-pub fn facts(root: &Root, config: &Config) -> Result<desired::Facts> {
+/// Reads the facts that the desired state depends on, and says what an admin has put under `/etc/netns` in vain.
+pub fn facts(root: &Root, manifest: &Manifest, config: &Config) -> Result<(desired::Facts, Vec<String>)> {
     let mut facts = desired::Facts { nsswitch: fs::read_text(&root.at("/etc/nsswitch.conf"))?, ..desired::Facts::default() };
     let links = config.namespaces.values().flat_map(|namespace| namespace.netns.links.values());
     let credentials = links.filter_map(|link| link.kind.wireguard()).flat_map(Wireguard::credentials);
     facts.encrypted = credentials.filter(|name| key::stored(root, name) == Stored::Encrypted).cloned().collect();
-    for (name, namespace) in &config.namespaces {
-        let Some(path) = &namespace.nftables else { continue };
-        let text = fs::read_text(&root.at(path))?;
-        let text = text.with_context(|| format!("{}: there is no nftables ruleset {path}", namespace.netns.source))?;
-        facts.rulesets.insert(name.clone(), text);
+    let mut left_out = Vec::new();
+    for (netns, namespace) in &config.namespaces {
+        if let Some(path) = &namespace.nftables {
+            let text = fs::read_text(&root.at(path))?;
+            let text = text.with_context(|| format!("{}: there is no nftables ruleset {path}", namespace.netns.source))?;
+            facts.rulesets.insert(netns.clone(), text);
+        }
+        let own = facts.etc.entry(netns.clone()).or_default();
+        for entry in fs::list(&root.at(desired::etc_path(netns, "")))? {
+            let name = entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            // files with a dot are those of editors, and of ours that wait
+            if name.starts_with('.') || manifest.files.contains_key(&desired::etc_path(netns, &name)) {
+                continue;
+            }
+            match cannot_be_bound(root, &name, &entry) {
+                None => own.extend([name]),
+                Some(why) => left_out.push(format!("{NETNS_ETC}/{netns}/{} is not seen by its services: {why}", name.escape_debug())),
+            }
+        }
     }
-    Ok(facts)
+    Ok((facts, left_out))
+}
+
+/// Says why an entry of `/etc/netns/NAME` cannot be bound over one of `/etc`, by the rules of `ip netns exec`: there must be one.
+fn cannot_be_bound(root: &Root, name: &str, entry: &fs::Entry) -> Option<String> {
+    // what needs no quotes in systemd.exec(5)'s `BindReadOnlyPaths=`
+    if name.contains(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-' | '+' | '@')) {
+        return Some("names there have only letters, digits, '.', '_', '-', '+' and '@'".to_owned());
+    }
+    let target = Path::new("/etc").join(name);
+    let Some(is_directory) = fs::is_directory(&entry.path) else { return Some("it is a link to nothing".to_owned()) };
+    match fs::is_directory(&root.at(&target)) {
+        Some(other) if other == is_directory => None,
+        Some(true) => Some(format!("{} is a folder, and this is none", target.display())),
+        Some(false) => Some(format!("{} is no folder, and this is one", target.display())),
+        // systemd would make an empty one, which the whole host would see
+        None if [RESOLV_CONF, NSSWITCH_CONF].contains(&name) => None,
+        None => Some(format!("there is no {} that it could be seen in place of", target.display())),
+    }
 }
 
 fn describe(bus: &Bus, name: &LinkName) -> Option<serde_json::Value> {

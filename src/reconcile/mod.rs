@@ -5,4 +5,5 @@ mod checks;
 pub mod host;
 mod keys;
 pub mod netns;
+mod sockets;
 pub mod sync;

@@ -98,10 +98,13 @@ pub(super) struct Run<'a> {
 }
 
 /// Both sides of the diff, and what else was seen.
+#[derive(Default)]
 pub(super) struct Situation {
     pub(super) observed: State,
     pub(super) desired: State,
     pub(super) loaded: HashMap<UnitName, LoadedUnit>,
+    /// What an admin has put under /etc/netns in vain, and why.
+    pub(super) left_out: Vec<String>,
     retired: Vec<NetnsName>,
     held: BTreeSet<NetnsName>,
 }
@@ -142,7 +145,8 @@ impl Run<'_> {
                 }
                 outcome.plan = plan.clone();
             }
-            if self.options.dry_run || plan.steps.is_empty() {
+            // a run that was cut off may have left no more than its temporary files
+            if self.options.dry_run || (plan.steps.is_empty() && !self.manifest.unfinished) {
                 break;
             }
             self.apply(&plan, &situation)?;
@@ -164,13 +168,14 @@ impl Run<'_> {
     /// Observes everything that the configuration or the manifest is about.
     fn look(&mut self) -> Result<Situation> {
         let root = &self.options.root;
-        let mut desired = desired::desired(self.config, &host::facts(root, self.config)?)?;
+        let (facts, left_out) = host::facts(root, &self.manifest, self.config)?;
+        let mut desired = desired::desired(self.config, &facts)?;
         let mut observed = State::default();
         if !root.is_host() {
             // an image has files; the rest comes to be when it boots
             observed.files = host::files(root, &desired, &self.manifest)?;
             desired = State { files: desired.files, ..State::default() };
-            return Ok(Situation { observed, desired, loaded: HashMap::new(), retired: Vec::new(), held: BTreeSet::new() });
+            return Ok(Situation { observed, desired, left_out, ..Situation::default() });
         }
         let mut running = host::running_netns()?;
         let retired: Vec<_> = running.iter().filter(|name| !self.config.namespaces.contains_key(name)).cloned().collect();
@@ -185,7 +190,7 @@ impl Run<'_> {
         self.expand_templates(&mut desired, &mut former_units)?;
         let names: Vec<UnitName> = desired.units.keys().chain(&former_units).cloned().collect();
         let loaded = if names.is_empty() { HashMap::new() } else { self.bus()?.units(&names)? };
-        observed.units = host::units(&loaded, &self.options.root, &running);
+        observed.units = host::units(&loaded, &observed.files, &desired, &running);
         align_units(&mut observed, &mut desired, &loaded, &former_units);
         if !fs::is_root() && !running.is_empty() {
             // only a dry run gets here
@@ -193,7 +198,7 @@ impl Run<'_> {
             running.clear();
         }
         observed.netns = host::netns(&mut desired, &running)?.netns;
-        Ok(Situation { observed, desired, loaded, retired, held: host::held_netns()? })
+        Ok(Situation { observed, desired, loaded, left_out, retired, held: host::held_netns()? })
     }
 
     /// Puts the instances that systemd has of templates in their place: a template itself is never loaded. An instance that is
@@ -242,7 +247,8 @@ impl Run<'_> {
         }
         let mut part = self.config.clone();
         part.namespaces.retain(|name, _| names.contains(name));
-        let part = desired::desired(&part, &host::facts(&self.options.root, self.config)?)?;
+        let (facts, _) = host::facts(&self.options.root, &self.manifest, &part)?;
+        let part = desired::desired(&part, &facts)?;
         changes.retain(|change| match change {
             Change::WriteFile { path, .. } => part.files.contains_key(path),
             Change::RemoveFile { .. } | Change::HostLink { after: None, .. } => false,
@@ -283,12 +289,13 @@ fn align_units(observed: &mut State, desired: &mut State, loaded: &HashMap<UnitN
             Some(_) => unit.runs_in.clone(),
             None => unit.runs_in.as_ref().map(|_| Place::Host),
         };
-        desired.units.insert(name.clone(), Unit { bound_to, runs_in });
+        desired.units.insert(name.clone(), Unit { bound_to, runs_in, etc: unit.etc.clone() });
     }
     observed.units.retain(|name, _| desired.units.contains_key(name));
     for (name, unit) in &mut desired.units {
         if observed.units.get(name).is_none_or(|now| now.runs_in.is_none()) {
             unit.runs_in = None;
+            unit.etc.clear();
         }
     }
 }

@@ -3,22 +3,30 @@
 use std::collections::BTreeMap;
 
 use super::{UnitFile, header};
-use crate::model::{NetnsName, UnitName};
+use crate::model::{NetnsName, Provenance, UnitName};
 
-/// The drop-in of a unit that runs in a namespace.
+/// The drop-in of a unit that runs in a namespace. `etc` is what of `/etc/netns/NAME` it sees in place of the host's `/etc`.
 ///
-/// `BindsTo=` and `After=` only together: without `After=` the service would start before its namespace. With `dns`, the files
-/// of `/etc/netns/NAME` are bound over the host's, and the sockets of the host's name service cache are hidden:
-/// `NetworkNamespacePath=` does not do that (systemd#28694), and a file-system socket leads out of a network namespace.
+/// `BindsTo=` and `After=` only together: without `After=` the service would start before its namespace. The files are bound
+/// because `NetworkNamespacePath=` does not do that (systemd#28694): ours must be there, those of an admin (`-`) may go.
+///
+/// With a `resolv.conf` of its own, a service must not reach the host's resolvers past it, which it could through sockets in the
+/// file system: those of the name service cache and of systemd-resolved are hidden. Where the host's `resolv.conf` is a link to
+/// resolved's, the folder of the service's own is what its file is bound into: a file that is bound over another is gone as soon
+/// as that other one is replaced (`detach_mounts` in the kernel), and resolved replaces its own.
 #[must_use]
-pub fn unit_drop_in(unit: &UnitName, netns: &NetnsName, dns: bool, source: &str) -> String {
+pub fn unit_drop_in(unit: &UnitName, netns: &NetnsName, etc: &BTreeMap<String, Provenance>, source: &str) -> String {
     let netns_unit = format!("netns@{netns}.service");
     let mut settings = vec![("NetworkNamespacePath", format!("/run/netns/{netns}"))];
-    if dns && !unit.is_socket() {
-        for file in ["resolv.conf", "nsswitch.conf"] {
-            settings.push(("BindReadOnlyPaths", format!("/etc/netns/{netns}/{file}:/etc/{file}")));
+    if !unit.is_socket() {
+        for (file, whose) in etc {
+            let may_go = if *whose == Provenance::Ours { "" } else { "-" };
+            settings.push(("BindReadOnlyPaths", format!("{may_go}/etc/netns/{netns}/{file}:/etc/{file}")));
         }
-        settings.push(("InaccessiblePaths", "-/run/nscd".to_owned()));
+        if etc.contains_key("resolv.conf") {
+            settings.push(("TemporaryFileSystem", "/run/systemd/resolve:ro".to_owned()));
+            settings.push(("InaccessiblePaths", "-/run/nscd".to_owned()));
+        }
     }
     UnitFile::default()
         .section("Unit", [("BindsTo", netns_unit.clone()), ("After", netns_unit)])

@@ -85,6 +85,20 @@ pub struct LoadedUnit {
     pub control_group: String,
     /// When it last became active, microseconds since 1970.
     pub active_since: u64,
+    pub socket: Option<LoadedSocket>,
+}
+
+/// What only a socket unit has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadedSocket {
+    /// `0.0.0.0:80`, `/run/a.sock`, `@abstract`.
+    pub listen: Vec<String>,
+    /// It starts a service for each connection.
+    pub accept: bool,
+    /// The services that it starts; none with `accept`.
+    pub triggers: Vec<String>,
+    /// It is started at boot.
+    pub enabled: bool,
 }
 
 /// The system bus.
@@ -279,6 +293,15 @@ async fn read_unit(
     unit.triggered_by = list(get(general, "TriggeredBy").await?);
     unit.joins_namespace_of = list(get(general, "JoinsNamespaceOf").await?);
     unit.network_namespace_path = text(get(kind, "NetworkNamespacePath").await?);
+    if name.is_socket() && unit.load_state == "loaded" {
+        let listen = get(kind, "Listen").await?.and_then(|v| Vec::<(String, String)>::try_from(v).ok()).unwrap_or_default();
+        unit.socket = Some(LoadedSocket {
+            listen: listen.into_iter().map(|(_, address)| address).collect(),
+            accept: get(kind, "Accept").await?.and_then(|v| bool::try_from(v).ok()).unwrap_or_default(),
+            triggers: list(get(general, "Triggers").await?),
+            enabled: text(get(general, "UnitFileState").await?) == "enabled",
+        });
+    }
     if unit.running {
         unit.active_since = get(general, "ActiveEnterTimestamp").await?.and_then(|v| u64::try_from(v).ok()).unwrap_or_default();
         unit.control_group = text(get(kind, "ControlGroup").await?);

@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions, Permissions},
-    io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    io::{self, Read, Write},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -111,6 +111,66 @@ pub fn machine_id(root: &Root) -> Result<Option<String>> {
     Ok((id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned()))
 }
 
+/// Tells whether a folder is at a path, links followed; none where nothing is.
+#[must_use]
+pub fn is_directory(path: &Path) -> Option<bool> {
+    fs::metadata(path).ok().map(|m| m.is_dir())
+}
+
+/// When a file, or a link to it, was last put in its place or changed there, in microseconds since 1970; none where there is no
+/// file. A file that is moved over another keeps its time of modification, so this is the other time.
+#[must_use]
+pub fn replaced(path: &Path) -> Option<u64> {
+    let both = [fs::symlink_metadata(path), fs::metadata(path)];
+    both.iter().flatten().filter_map(|m| u64::try_from(m.ctime() * 1_000_000 + m.ctime_nsec() / 1000).ok()).max()
+}
+
+/// Tells whether a process has changed its root directory; none if it cannot be looked at. The root of a mount namespace of its
+/// own is not meant.
+#[must_use]
+pub fn has_root_of_its_own(pid: u32) -> Option<bool> {
+    fs::read_link(format!("/proc/{pid}/root")).ok().map(|root| root != Path::new("/"))
+}
+
+/// Tells whether a process sees at a path what `source` is here, the same file or folder or the same text; none if it cannot be
+/// looked at. Links are followed as the process does.
+#[must_use]
+pub fn sees(pid: u32, path: &Path, source: &Path) -> Option<bool> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+    let wanted = match fs::metadata(source) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Some(false),
+        other => other.ok()?,
+    };
+    let root = open(format!("/proc/{pid}/root"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    // not to wait for a pipe
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Some(false),
+        Err(_) => return None,
+    };
+    let found = file.metadata().ok()?;
+    let same_bytes = || -> io::Result<bool> {
+        let mut bytes = Vec::new();
+        (&file).read_to_end(&mut bytes)?;
+        Ok(bytes == fs::read(source)?)
+    };
+    let plain = found.is_file() && wanted.is_file();
+    Some((found.dev(), found.ino()) == (wanted.dev(), wanted.ino()) || (plain && same_bytes().ok()?))
+}
+
+/// Lists the names of what a process has mounted from a folder, by its path or the end of it (`proc_pid_mountinfo(5)`: the fourth
+/// field, from the root of the file system). A file that is removed there stays mounted.
+#[must_use]
+pub fn mounted_from(pid: u32, directory: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let name = |line: &str| {
+        let (_, name) = line.split(' ').nth(3)?.split_once(directory)?;
+        Some(name.strip_suffix("//deleted").unwrap_or(name).to_owned())
+    };
+    text.lines().filter_map(name).collect()
+}
+
 /// When a file was last changed, in microseconds since 1970; none where there is no file.
 #[must_use]
 pub fn modified(path: &Path) -> Option<u64> {
@@ -178,10 +238,7 @@ impl Lock {
                     other => break other.with_context(failed)?,
                 }
             }
-            let same = |a: &fs::Metadata, b: &fs::Metadata| {
-                use std::os::unix::fs::MetadataExt;
-                (a.dev(), a.ino()) == (b.dev(), b.ino())
-            };
+            let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
             let locked = file.metadata().with_context(failed)?;
             if fs::metadata(path).is_ok_and(|now| same(&locked, &now)) {
                 return Ok(Self { _file: file });
@@ -258,6 +315,33 @@ impl Staged {
     /// Puts the new content of `path` in place.
     pub fn commit(&mut self, path: &Path) -> Result<()> {
         fs::rename(temporary(path)?, path).with_context(|| format!("failed to write {}", path.display()))?;
+        self.waiting.remove(path);
+        self.directories.extend(path.parent().map(Path::to_owned));
+        Ok(())
+    }
+
+    /// Gives the file at `path` its new content in its place, if there is a plain file: who has it mounted, or open, goes on with
+    /// the same file. A reader sees the old content or the new one, perhaps with blank lines after it, and so does the next run if
+    /// this one is cut off: what is longer, the old text or the new one, is filled up with newlines first.
+    pub fn commit_in_place(&mut self, path: &Path) -> Result<()> {
+        if is_special(path) || !exists(path) {
+            return self.commit(path);
+        }
+        let temporary = temporary(path)?;
+        let write = || -> io::Result<()> {
+            let content = fs::read(&temporary)?;
+            let file = OpenOptions::new().write(true).open(path)?;
+            let (before, after) = (usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX), content.len());
+            let blank = |from: usize, to: usize| vec![b'\n'; to.saturating_sub(from)];
+            file.write_all_at(&blank(before, after), before as u64)?;
+            file.sync_data()?;
+            file.write_all_at(&[content, blank(after, before)].concat(), 0)?;
+            file.sync_data()?;
+            file.set_len(after as u64)?;
+            file.sync_all()
+        };
+        write().with_context(|| format!("failed to write {}", path.display()))?;
+        remove(&temporary)?;
         self.waiting.remove(path);
         self.directories.extend(path.parent().map(Path::to_owned));
         Ok(())

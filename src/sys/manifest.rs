@@ -29,6 +29,11 @@ pub struct Manifest {
     pub files: BTreeMap<PathBuf, BTreeSet<String>>,
 }
 
+/// A text without blank lines at its end.
+fn one_newline(text: &str) -> String {
+    format!("{}\n", text.trim_end_matches('\n'))
+}
+
 impl Manifest {
     /// Reads the manifest; a broken one is an error, for without it our own files cannot be told from others.
     pub fn read(root: &Root) -> Result<Self> {
@@ -56,7 +61,8 @@ impl Manifest {
         }
         let Some(content) = fs::read_text(&at)? else { return Ok(None) };
         let provenance = match listed {
-            Some(hashes) if hashes.contains(&sha256(&content)) => Provenance::Ours,
+            // a run that was cut off while it wrote in place leaves blank lines (fs::Staged::commit_in_place)
+            Some(hashes) if hashes.contains(&sha256(&content)) || hashes.contains(&sha256(&one_newline(&content))) => Provenance::Ours,
             Some(_) => Provenance::Edited,
             None => Provenance::Foreign,
         };

@@ -3,7 +3,7 @@
 
 talk.py serve PORT [ADDRESS...]   answers on all addresses, or on these; for Type=notify
 talk.py inherit                   answers on the sockets that systemd hands over
-talk.py dns ADDRESS               a name server that gives every name the IPv4 address of who asks
+talk.py dns ADDRESS [ANSWER]      a name server that gives every name this IPv4 address, or that of who asks
 talk.py ask ADDRESS PORT WORDS... asks a server and prints its answer
 
 Words: `who` (peer's address, own address, PID, inode of the network namespace), `cat FILE`, `resolve NAME`,
@@ -91,7 +91,7 @@ def listen(address, port):
     return listener
 
 
-def dns(address):
+def dns(address, fixed=None):
     server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
     server.bind((address, 53))
     notify()
@@ -100,7 +100,7 @@ def dns(address):
         end = query.index(b"\0", 12) + 5
         is_a = query[end - 4:end - 2] == b"\0\1"
         header = query[:2] + b"\x81\x80\0\1" + (b"\0\1" if is_a else b"\0\0") + b"\0\0\0\0"
-        record = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton(client[0]) if is_a else b""
+        record = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton(fixed or client[0]) if is_a else b""
         server.sendto(header + query[12:end] + record, client)
 
 
@@ -111,8 +111,8 @@ match sys.argv[1:]:
         serve([listen(address, port) for address in addresses])
     case ["inherit"]:
         serve([socket.socket(fileno=3 + i) for i in range(int(os.environ["LISTEN_FDS"]))])
-    case ["dns", address]:
-        dns(address)
+    case ["dns", address, *fixed]:
+        dns(address, *fixed)
     case ["ask", address, port, *words]:
         try:
             print(ask(address, port, words), end="")
