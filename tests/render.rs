@@ -355,7 +355,7 @@ fn drop_ins_say_the_namespace() {
 fn descriptions_come_back() {
     let text = "([^\\p{C}\\s][^\\p{C}]{0,60})?[^\\p{C}\\s\\\\]";
     law(256, (netns_name(), text), |(netns, description)| {
-        let mut file = Settings::of(&render::netns_drop_in(&netns, &description, "a.toml:1"));
+        let mut file = Settings::of(&render::netns_drop_in(&netns, Some(&description), &BTreeMap::new(), "a.toml:1"));
         let said = file.one("Unit", "Description").unwrap();
         file.assert_empty();
         let mut resolved = String::new();
@@ -418,7 +418,7 @@ fn source_names_cannot_write_lines() {
         render::vlan_netdev(&bridge, 20, evil),
         render::port_network(&bridge, &bridge, true, evil),
         render::unit_drop_in(&UnitName::parse("a.service").unwrap(), &netns, &BTreeMap::new(), evil),
-        render::netns_drop_in(&netns, "text", evil),
+        render::netns_drop_in(&netns, Some("text"), &BTreeMap::new(), evil),
         render::resolv_conf(&["192.0.2.1".parse().unwrap()], &[], &[], evil),
         render::nsswitch_conf(None, evil),
     ];

@@ -44,11 +44,11 @@ impl Run<'_> {
     pub(super) fn missing_keys(&self) -> Vec<String> {
         let root = &self.options.root;
         let missing = self.key_files().filter_map(|(_, netns, file)| {
-            let what = if !is_credential(file) {
-                Some(format!("key file {file} is not there")).filter(|_| !fs::exists(&root.at(file)))
-            } else {
+            let what = if is_credential(file) {
                 let text = format!("credential '{file}' is neither in /etc/credstore nor, encrypted, in /etc/credstore.encrypted");
                 Some(text).filter(|_| key::stored(root, file) == Stored::Nowhere)
+            } else {
+                Some(format!("key file {file} is not there")).filter(|_| !fs::exists(&root.at(file)))
             };
             Some(format!("{}: netns '{netns}' cannot come up until it is", what?))
         });

@@ -213,7 +213,13 @@ fn note_parameters(netns: &mut Netns) -> Result<bool> {
 fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) -> Result<Vec<NetnsChange>> {
     let mut host = Host::open()?;
     let before = read_applied(name)?.unwrap_or_default();
-    let on_host = host.links(&needs(&record, &before)).with_context(|| hint_links(&record))?;
+    let mut on_host = host.links(&needs(&record, &before)).with_context(|| hint_links(&record))?;
+    for parent in record.needs().into_keys() {
+        // a run that was killed may not have moved it
+        if let Some(link) = netlink::link_by_name(&mut host.socket, parent.as_str())?.filter(|_| !on_host.contains_key(&parent)) {
+            on_host.insert(parent, link);
+        }
+    }
     let mut netns = record.clone();
     resolve(name, &mut netns, &mut host, &on_host, &before)?;
     let mut all = Vec::new();

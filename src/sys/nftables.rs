@@ -56,10 +56,13 @@ pub fn set(name: &NetnsName, wanted: &Netns, new: bool) -> Result<()> {
         // `add` first, for it may have gone
         script.extend(tables.iter().map(|table| format!("add {table}\ndelete {table}\n")));
     }
-    if text.is_some() {
-        script += &format!("include \"{}\"\n", committed.display());
+    let committed = committed.display().to_string();
+    if script.is_empty() {
+        run(&["-f", &committed], "")?;
+    } else {
+        script.extend(text.iter().map(|_| format!("include \"{committed}\"\n")));
+        run(&["-f", "-"], &script)?;
     }
-    run(&["-f", "-"], &script)?;
     match text {
         Some(text) => fs::write_volatile(&loaded_path(name), &text),
         None => fs::remove(&loaded_path(name)),
