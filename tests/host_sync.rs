@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         names_limit_what_is_done,
         image_is_prepared_offline,
         killed_sync_is_mended_by_the_next,
+        cut_off_while_a_namespace_comes_up,
         two_syncs_at_once,
         sync_while_services_come_and_go,
         catch_all_of_an_admin_is_named,
@@ -675,6 +676,41 @@ fn killed_sync_is_mended_by_the_next(suite: Suite) {
     assert!(killed >= 10, "too few were killed in the middle for this test to mean anything: {rounds}");
     assert_eq!(lab.property("t-web", "MainPID"), pid);
     lab.assert_answers("10.30.0.2", "8000");
+    lab.systemctl(&["stop", "t-sql"]);
+}
+
+/// The namespace that a killed run had begun to start comes up only after the next run has looked.
+fn cut_off_while_a_namespace_comes_up(suite: Suite) {
+    let lab = web(suite);
+    lab.services(&[("t-sql.service", "8001")]);
+    lab.start(&["t-sql"]);
+    let pid = lab.property("t-sql", "MainPID");
+    lab.config(
+        &(CONFIG.to_owned()
+            + "[bridge.br1]\naddresses = [\"10.30.1.1/24\"]\n[namespace.sql]\nservices = [\"t-sql\"]\n\
+               interface.eth0 = { bridge = \"br1\", addresses = [\"10.30.1.2/24\"] }\n"),
+    );
+    lab.write_file("/var/tmp/one.toml", CONFIG);
+    let output = lab.sh(
+        "record=/var/lib/netns-networkd/netns/sql.toml; mkdir -p /run/netns-networkd/netns
+         exec 9>/run/netns-networkd/netns/sql.lock; flock 9
+         netns-networkd sync 9>&- >/dev/null 2>&1 & sync=$!
+         until pid=$(systemctl show -P MainPID netns@sql) && [[ $pid != 0 ]] && grep -qE \"flock|locks_lock\" /proc/$pid/{stack,wchan} 2>/dev/null; do
+             sleep 0.01; done
+         kill -9 $sync; wait $sync || true
+         mv /var/tmp/one.toml /etc/netns-networkd/test.toml
+         netns-networkd sync 9>&- >/run/t-out 2>&1 & sync=$!
+         for i in $(seq 40); do [[ -e $record ]] || break; sleep 0.05; done
+         exec 9>&-
+         wait $sync; cat /run/t-out; rm /run/t-out",
+    );
+    assert!(output.code == 0 && !output.stdout.contains("warning"), "{output}\n{}", lab.journal(&["netns@sql", "netns-hold@sql"]));
+    lab.wait_gone();
+    lab.sync_nothing();
+    let left =
+        lab.sh("ls /run/netns /var/lib/netns-networkd/netns /run/netns-networkd/held; ls /sys/class/net | grep -E 'br1|sql' || true");
+    assert_eq!(left.ok().stdout, "/run/netns:\n\n/run/netns-networkd/held:\n\n/var/lib/netns-networkd/netns:\nweb.toml\n");
+    assert_eq!(lab.property("t-sql", "MainPID"), pid);
     lab.systemctl(&["stop", "t-sql"]);
 }
 

@@ -122,9 +122,15 @@ impl Run<'_> {
                 self.bus()?.start(&format!("netns-hold@{name}.service"))
             }
             Step::Release(name) => {
-                self.bus()?.stop(&format!("netns-hold@{name}.service"))?;
+                let (hold, retired) = (format!("netns-hold@{name}.service"), !self.config.namespaces.contains_key(name));
+                if retired {
+                    // A run that was cut off may have begun to start it. Without its hold it would come up all the same, and find
+                    // that its bridge has gone. If it cannot come up, there is nothing to wait for.
+                    let _ = self.bus()?.start(&hold);
+                }
+                self.bus()?.stop(&hold)?;
                 fs::remove(&marker(name))?;
-                if !self.config.namespaces.contains_key(name) {
+                if retired {
                     // systemd stops what nobody needs only after it has answered; then the rest of it can be removed
                     netns::wait_until_down(name, UNNEEDED_WAIT)?;
                 }

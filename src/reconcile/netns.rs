@@ -47,6 +47,11 @@ pub fn read_applied(name: &NetnsName) -> Result<Option<Netns>> {
     read_netns(&applied_path(name))
 }
 
+/// Reads what `up` makes of a namespace; none where there is no record.
+pub fn read_record(name: &NetnsName) -> Result<Option<Netns>> {
+    read_netns(&desired::record_path(name))
+}
+
 fn write_applied(name: &NetnsName, netns: &Netns) -> Result<()> {
     let text = toml::to_string(netns).context("failed to write down what is applied")?;
     fs::write_volatile(&applied_path(name), &text)

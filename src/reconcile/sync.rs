@@ -178,7 +178,10 @@ impl Run<'_> {
             return Ok(Situation { observed, desired, left_out, ..Situation::default() });
         }
         let mut running = host::running_netns()?;
-        let retired: Vec<_> = running.iter().filter(|name| !self.config.namespaces.contains_key(name)).cloned().collect();
+        let held = host::held_netns()?;
+        // one that a run held when it was cut off may be about to come up
+        let there: BTreeSet<&NetnsName> = running.iter().chain(&held).collect();
+        let retired: Vec<_> = there.into_iter().filter(|name| !self.config.namespaces.contains_key(name)).cloned().collect();
         for name in &retired {
             self.keep_files(name, &mut desired)?;
         }
@@ -198,7 +201,7 @@ impl Run<'_> {
             running.clear();
         }
         observed.netns = host::netns(&mut desired, &running)?.netns;
-        Ok(Situation { observed, desired, loaded, left_out, retired, held: host::held_netns()? })
+        Ok(Situation { observed, desired, loaded, left_out, retired, held })
     }
 
     /// Puts the instances that systemd has of templates in their place: a template itself is never loaded. An instance that is
@@ -222,7 +225,7 @@ impl Run<'_> {
     /// still need them.
     fn keep_files(&self, name: &NetnsName, desired: &mut State) -> Result<()> {
         let mut paths = vec![desired::record_path(name), Path::new(SYSTEMD).join(format!("netns@{name}.service.d/50-netns-networkd.conf"))];
-        let applied = netns::read_applied(name)?.unwrap_or_default();
+        let applied = netns::read_applied(name)?.or(netns::read_record(name)?).unwrap_or_default();
         let ends = applied.links.values().filter_map(|link| link.kind.host_end());
         paths.extend(ends.map(|end| networkd_path("port", &end.name, "network")));
         for bridge in desired::bridges(&applied) {
