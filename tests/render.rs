@@ -44,6 +44,8 @@ fn tree(case: &Case) -> State {
     let files = [SourceFile { path: "/etc/netns-networkd/config.toml".to_owned(), bytes: case.read("config.toml").into_bytes() }];
     let config = parse(&files).unwrap_or_else(|faults| panic!("{}: {faults}", case.name));
     let mut facts = Facts { nsswitch: fs::read_to_string(case.path("host-nsswitch.conf")).ok(), ..Facts::default() };
+    let encrypted = fs::read_to_string(case.path("host-encrypted-credentials")).unwrap_or_default();
+    facts.encrypted = encrypted.lines().map(ToOwned::to_owned).collect();
     for netns in config.namespaces.keys() {
         let files = fs::read_dir(case.path(&format!("own/{netns}"))).into_iter().flatten();
         facts.etc.insert(netns.clone(), files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect());
@@ -355,8 +357,9 @@ fn drop_ins_say_the_namespace() {
 fn descriptions_come_back() {
     let text = "([^\\p{C}\\s][^\\p{C}]{0,60})?[^\\p{C}\\s\\\\]";
     law(256, (netns_name(), text), |(netns, description)| {
-        let mut file = Settings::of(&render::netns_drop_in(&netns, Some(&description), &BTreeMap::new(), "a.toml:1"));
+        let mut file = Settings::of(&render::netns_drop_in(&netns, Some(&description), &[("50%.key", true)].into(), "a.toml:1"));
         let said = file.one("Unit", "Description").unwrap();
+        assert_eq!(file.one("Service", "LoadCredentialEncrypted").as_deref(), Some("50%%.key"));
         file.assert_empty();
         let mut resolved = String::new();
         let mut letters = said.chars();
@@ -418,7 +421,7 @@ fn source_names_cannot_write_lines() {
         render::vlan_netdev(&bridge, 20, evil),
         render::port_network(&bridge, &bridge, true, evil),
         render::unit_drop_in(&UnitName::parse("a.service").unwrap(), &netns, &BTreeMap::new(), evil),
-        render::netns_drop_in(&netns, Some("text"), &BTreeMap::new(), evil),
+        render::netns_drop_in(&netns, Some("text"), &[("a.key", false)].into(), evil),
         render::resolv_conf(&["192.0.2.1".parse().unwrap()], &[], &[], evil),
         render::nsswitch_conf(None, evil),
     ];
