@@ -10,8 +10,8 @@ use libtest_mimic::Trial;
 use netns_networkd::derive::{self, End};
 use netns_networkd::diff::{Change, NetnsChange, diff, diff_netns, link_settings};
 use netns_networkd::model::{
-    Address, Dad, File, HostEnd, HostLink, Kind, Link, LinkName, Mac, Netns, NetnsName, Place, Provenance, Route, Scope, State, Unit,
-    UnitName,
+    Address, Dad, File, HostEnd, HostLink, Kind, Link, LinkName, Mac, Netns, NetnsName, Place, PortVlans, Provenance, Route, Scope, State,
+    Unit, UnitName,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -314,7 +314,7 @@ fn assert_same(got: &Netns, wanted: &Netns) {
             assert_eq!(got.sysctl.get(&key).map(String::as_str), Some(value), "{key}");
         }
         let (end, is_end) = (host_end(link), host_end(is));
-        let HostEnd { name: host_name, mac: host_mac, bridge, addresses: _, port: _ } = end;
+        let HostEnd { name: host_name, mac: host_mac, bridge, addresses: _, routes: _, port: _ } = end;
         assert_eq!(is.up, *up);
         assert_eq!(is.mac, mac.or(is.mac));
         assert_eq!(is.mtu, mtu.or(is.mtu));
@@ -410,8 +410,21 @@ fn host_link() -> impl Strategy<Value = HostLink> {
     let name = |names: &[&'static str]| select(names.to_vec()).prop_map(|n| LinkName::parse(n).unwrap());
     let mac = select(vec![Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])]);
     let nets = btree_set(select(vec!["192.0.2.1/24", "192.0.2.2/24", "2001:db8::1/64"]).prop_map(|a| a.parse().unwrap()), 0..3);
-    (any::<bool>(), any::<bool>(), option::of(name(&["br0", "br1"])), option::of(mac), option::of(select(vec![1500_u32, 9000])), nets)
-        .prop_map(|(is_bridge, up, master, mac, mtu, addresses)| HostLink { is_bridge, up, master, mac, mtu, addresses })
+    let link =
+        (any::<bool>(), any::<bool>(), option::of(name(&["br0", "br1"])), option::of(mac), option::of(select(vec![1500_u32, 9000])), nets);
+    let ids = (option::of(0..3_u16), btree_set(1..4_u16, 0..3)).prop_map(|(untagged, tagged)| PortVlans { untagged, tagged });
+    let settings = (option::of(any::<bool>()), option::of(any::<bool>()), option::of(ids));
+    (link, settings).prop_map(|((is_bridge, up, master, mac, mtu, addresses), (stp, vlan_filtering, vlans))| HostLink {
+        is_bridge,
+        up,
+        master,
+        mac,
+        mtu,
+        addresses,
+        stp,
+        vlan_filtering,
+        vlans,
+    })
 }
 
 fn state(observed: bool) -> impl Strategy<Value = State> {

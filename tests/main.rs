@@ -12,6 +12,7 @@ mod host_bad_input;
 mod host_boot;
 mod host_failures;
 mod host_main;
+mod host_outside;
 mod host_sync;
 mod host_units;
 mod laws;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         host_boot::trials,
         host_failures::trials,
         host_main::trials,
+        host_outside::trials,
         host_sync::trials,
         host_units::trials,
         laws::trials,

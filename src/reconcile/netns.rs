@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{
-    desired,
+    desired::{self, BridgeFacts},
     diff::{NetnsChange, diff_netns},
     error::Failures,
     model::{LinkName, Netns, NetnsName},
@@ -129,15 +129,16 @@ fn resolve(name: &NetnsName, netns: &mut Netns, host: &mut Host, bridges: &BTree
     let Some(machine_id) = fs::machine_id(&Root::new("/"))? else {
         return Err(anyhow!("/etc/machine-id has no machine-id")).context("hint: `systemd-machine-id-setup` makes one");
     };
-    let mut mtus = BTreeMap::new();
+    let mut facts = BTreeMap::new();
     for bridge in desired::bridges(netns) {
         let link = match bridges.get(&bridge) {
             Some(link) => Some(link.clone()),
             None => netlink::link_by_name(&mut host.socket, bridge.as_str())?,
         };
-        mtus.extend(link.map(|link| (bridge, link.mtu)));
+        let pvid = |link: &KernelLink| link.bridge.as_ref().map_or(0, |state| state.default_pvid);
+        facts.extend(link.map(|link| (bridge, BridgeFacts { mtu: link.mtu, default_pvid: pvid(&link) })));
     }
-    desired::resolve(name, netns, &machine_id, &mtus, applied);
+    desired::resolve(name, netns, &machine_id, &facts, applied);
     Ok(())
 }
 

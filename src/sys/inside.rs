@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 
 use super::{
+    host_end,
     netlink::{self, Batch, GROUP_LINK, KernelLink, LOOPBACK, Monitor, Numbers, Request, Side, Socket},
     ready, sysctl,
 };
@@ -90,8 +91,7 @@ pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Ne
         let void = || sysctl::is_void(key).then(|| value.clone());
         netns.sysctl.extend(sysctl::read(key)?.or_else(void).map(|value| (key.clone(), value)));
     }
-    let mut names = BTreeMap::new();
-    let mut indexes = BTreeMap::new();
+    let (mut names, mut indexes, mut ends) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for kernel in netlink::links(inner)? {
         loopback_up |= kernel.name == "lo" && kernel.up;
         let (Some("veth"), Some(peer), true) = (kernel.kind.as_deref(), kernel.peer, kernel.elsewhere) else { continue };
@@ -123,12 +123,14 @@ pub fn observe(host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Ne
             announce: wanted.is_some_and(|w| w.announce),
             addresses: Vec::new(),
             routes: Vec::new(),
-            kind: Kind::Veth(HostEnd { mac: end.mac, bridge, ..HostEnd::new(end_name) }),
+            kind: Kind::Veth(HostEnd { mac: end.mac, bridge, port: end.settings, ..HostEnd::new(end_name) }),
         };
         names.insert(kernel.index, name.clone());
+        ends.insert(name.clone(), end.index);
         indexes.insert(name.clone(), kernel.index);
         netns.links.insert(name, link);
     }
+    host_end::observe(&mut host.socket, &ends, &mut netns, [wanted, applied])?;
     let mut refused = Vec::new();
     for state in netlink::addresses(inner)? {
         if state.index == LOOPBACK {
@@ -187,6 +189,7 @@ pub fn apply(space: Netspace, changes: &[NetnsChange], desired: &Netns) -> Resul
         host_netns: host.netns.as_raw_fd(),
         bridges: bridges.iter().map(|(name, link)| (name.clone(), link.index)).collect(),
         links: observed.indexes.clone(),
+        host_ends: BTreeMap::new(),
         fast_dad: fast_dad(changes),
     };
     // a run that was killed may have left the timer short
@@ -243,6 +246,7 @@ fn make_changes<'a>(
             numbers.links.insert(name.clone(), link.index);
         }
     }
+    numbers.host_ends = netlink::host_ends(&mut queue.host.socket, changes)?;
     for index in numbers.fast_dad.iter().filter_map(|name| numbers.links.get(name)) {
         queue.push(None, netlink::neighbour_timer(*index, FAST_DAD_MS))?;
     }
@@ -321,11 +325,17 @@ impl<'a> Queue<'a> {
         for (change, refusal) in socket.request(batch)? {
             let unchanged = match change {
                 // somebody (a service, the kernel) was faster
-                Some(NetnsChange::AddAddress { .. } | NetnsChange::SetRoute { .. } | NetnsChange::AddRule(_)) => {
-                    refusal.errno == Errno::EXIST
+                Some(
+                    NetnsChange::AddAddress { .. }
+                    | NetnsChange::AddHostAddress { .. }
+                    | NetnsChange::SetRoute { .. }
+                    | NetnsChange::AddHostRoute { .. }
+                    | NetnsChange::AddRule(_),
+                ) => refusal.errno == Errno::EXIST,
+                Some(NetnsChange::RemoveAddress { .. } | NetnsChange::RemoveHostAddress { .. }) => refusal.errno == Errno::ADDRNOTAVAIL,
+                Some(NetnsChange::RemoveRoute { .. } | NetnsChange::RemoveHostRoute { .. } | NetnsChange::RemoveRule(_)) => {
+                    matches!(refusal.errno, Errno::SRCH | Errno::NOENT)
                 }
-                Some(NetnsChange::RemoveAddress { .. }) => refusal.errno == Errno::ADDRNOTAVAIL,
-                Some(NetnsChange::RemoveRoute { .. } | NetnsChange::RemoveRule(_)) => matches!(refusal.errno, Errno::SRCH | Errno::NOENT),
                 Some(NetnsChange::RemoveLink { .. }) => refusal.errno == Errno::NODEV,
                 _ => false,
             };

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
 use rtnetlink::{
     AddressMessageBuilder, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
     packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE},
@@ -21,7 +22,7 @@ use rtnetlink::{
 };
 use rustix::io::Errno;
 
-use super::{Batch, LOOPBACK, PROTOCOL, Socket};
+use super::{Batch, LOOPBACK, PROTOCOL, Socket, port};
 use crate::{
     diff::NetnsChange,
     model::{self, Address, Dad, Fwmark, HostEnd, Kind, Link, LinkName, Mac, Route, Rule, Scope},
@@ -54,6 +55,8 @@ pub struct Numbers {
     pub bridges: BTreeMap<LinkName, u32>,
     /// Indexes of the links inside.
     pub links: BTreeMap<LinkName, u32>,
+    /// Indexes of the host ends that have to be called by index.
+    pub host_ends: BTreeMap<LinkName, u32>,
     /// Links whose duplicate detection is shortened while they are made.
     pub fast_dad: BTreeSet<LinkName>,
 }
@@ -64,6 +67,10 @@ impl Numbers {
             return Ok(LOOPBACK);
         }
         self.links.get(name).copied().with_context(|| format!("link '{name}' has gone meanwhile"))
+    }
+
+    fn host_end(&self, name: &LinkName) -> Result<u32> {
+        self.host_ends.get(name).copied().with_context(|| format!("host end '{name}' has gone meanwhile"))
     }
 
     fn output(&self, name: Option<&LinkName>) -> Result<Option<u32>> {
@@ -148,11 +155,27 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
         }
         NetnsChange::AddRule(new) => vec![inside(RouteNetlinkMessage::NewRule(rule(new)), NLM_F_CREATE | NLM_F_EXCL)],
         NetnsChange::RemoveRule(old) => vec![inside(RouteNetlinkMessage::DelRule(rule(old)), 0)],
-        NetnsChange::SetPort { .. }
-        | NetnsChange::SetVlans { .. }
-        | NetnsChange::AddHostAddress { .. }
-        | NetnsChange::RemoveHostAddress { .. }
-        | NetnsChange::SetWireguard { .. } => bail!("not built"),
+        NetnsChange::SetPort { host_end, port } => vec![host(port::set_port(host_end, port))],
+        NetnsChange::SetVlans { host_end, before: _, after } => {
+            port::set_vlans(numbers.host_end(host_end)?, false, after).into_iter().map(host).collect()
+        }
+        NetnsChange::AddHostAddress { host_end, address } => {
+            let message = host_address(numbers.host_end(host_end)?, *address);
+            vec![Request { flags: NLM_F_CREATE | NLM_F_EXCL, ..host(RouteNetlinkMessage::NewAddress(message)) }]
+        }
+        NetnsChange::RemoveHostAddress { host_end, address } => {
+            let message = address_message(numbers.host_end(host_end)?, &Address::new(*address));
+            vec![host(RouteNetlinkMessage::DelAddress(message))]
+        }
+        // one by another link is not in the way (no NLM_F_EXCL)
+        NetnsChange::AddHostRoute { host_end, to } => {
+            let message = host_route(numbers.host_end(host_end)?, *to)?;
+            vec![Request { flags: NLM_F_CREATE, ..host(RouteNetlinkMessage::NewRoute(message)) }]
+        }
+        NetnsChange::RemoveHostRoute { host_end, to } => {
+            vec![host(RouteNetlinkMessage::DelRoute(host_route(numbers.host_end(host_end)?, *to)?))]
+        }
+        NetnsChange::SetWireguard { .. } => bail!("not built"),
     })
 }
 
@@ -244,6 +267,23 @@ fn address_message(index: u32, address: &Address) -> AddressMessage {
         message.attributes.push(AddressAttribute::Address(peer));
     }
     message
+}
+
+/// An address of a host end. Without duplicate detection: there is nobody but the namespace, and it would wait for the peer. Without
+/// our mark: networkd, which has the address from its `.network` file, adds it once more without one.
+fn host_address(index: u32, address: IpNet) -> AddressMessage {
+    let mut message = address_message(index, &Address::new(address));
+    if address.addr().is_ipv6() {
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    message
+}
+
+/// A route of the host to what is behind a host end; as networkd makes it, which has it from its `.network` file.
+fn host_route(index: u32, to: IpNet) -> Result<RouteMessage> {
+    let mut message = route(Some(index), &Route::new(to))?;
+    message.header.protocol = RouteProtocol::Static;
+    Ok(message)
 }
 
 fn new_address(index: u32, address: &Address, dad: Dad) -> AddressMessage {

@@ -2,11 +2,15 @@
 //! `message`, read in `read`.
 
 mod message;
+mod port;
 mod read;
 mod socket;
 
 pub use message::{Numbers, Request, Side, loopback_up, neighbour_timer, remove_address, remove_links, requests, set_mac};
-pub use read::{AddressState, KernelLink, PortState, RouteState, RuleState, addresses, link_by_index, link_by_name, links, routes, rules};
+pub use port::{host_ends, set_host_link, vlans};
+pub use read::{
+    AddressState, KernelLink, PortState, RouteState, RuleState, addresses, link_by_index, link_by_name, links, routes, routes_of, rules,
+};
 pub use socket::{Batch, Monitor, Refusal, Socket};
 
 /// `RTNLGRP_LINK`: links come, change and go.
