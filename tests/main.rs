@@ -14,6 +14,7 @@ mod host_dns;
 mod host_failures;
 mod host_main;
 mod host_outside;
+mod host_published;
 mod host_sockets;
 mod host_sync;
 mod host_units;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         host_failures::trials,
         host_main::trials,
         host_outside::trials,
+        host_published::trials,
         host_sockets::trials,
         host_sync::trials,
         host_units::trials,
