@@ -6,13 +6,14 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 
 use crate::{
     config::{Bridge, Config, Namespace, Uplink},
     derive::{self, End},
     model::{
-        CREDENTIALS, File, HostLink, Kind, LinkName, Mac, Netns, NetnsName, Place, Provenance, Ruleset, State, Unit, UnitName, Wireguard,
-        is_credential,
+        CREDENTIALS, File, HostEnd, HostLink, Kind, LinkName, Mac, Netns, NetnsName, Place, Port, PortVlans, Provenance, Ruleset, State,
+        Unit, UnitName, Wireguard, is_credential,
     },
     render,
 };
@@ -119,16 +120,40 @@ fn vlans_on<'a>(config: &'a Config, link: &LinkName) -> Vec<&'a LinkName> {
         .collect()
 }
 
+/// Gives the VLAN of frames without a tag on a bridge that keeps VLANs apart, 0 for none.
+fn default_pvid(bridge: &Bridge) -> Option<u16> {
+    // 1 is the kernel's own choice
+    (bridge.vlan_filtering == Some(true)).then(|| bridge.default_pvid.unwrap_or(1))
+}
+
+/// The VLANs of a bridge that keeps them apart: those of the host's own port, which is the bridge itself, and those of its uplinks,
+/// which have all that its ports and the VLAN links on it need.
+fn bridge_vlans(config: &Config, name: &LinkName, bridge: &Bridge) -> Option<(PortVlans, PortVlans)> {
+    let pvid = default_pvid(bridge)?;
+    let uplinks = config.bridges.values().flat_map(|bridge| &bridge.uplinks);
+    let links: BTreeSet<u16> = uplinks
+        .filter_map(|uplink| if let Uplink::Vlan { parent, id, .. } = uplink { (parent == name).then_some(*id) } else { None })
+        .collect();
+    let ends = config.namespaces.values().flat_map(|n| n.netns.links.values()).filter_map(|link| link.kind.host_end());
+    let ports = ends.filter(|end| end.bridge.as_ref() == Some(name)).filter_map(|end| end.port.vlans.as_ref());
+    let of_ports = ports.flat_map(|vlans| vlans.tagged.iter().chain(&vlans.untagged)).copied().filter(|id| *id != 0);
+    let all: BTreeSet<u16> = of_ports.chain(links.iter().copied()).collect();
+    let but_pvid = |ids: BTreeSet<u16>| PortVlans { untagged: Some(pvid), tagged: ids.into_iter().filter(|id| *id != pvid).collect() };
+    Some((but_pvid(links), but_pvid(all)))
+}
+
 fn add_bridge(state: &mut State, name: &LinkName, bridge: &Bridge, config: &Config) {
     put(state, networkd_path("bridge", name, "netdev"), render::bridge_netdev(name, bridge));
-    put(state, networkd_path("bridge", name, "network"), render::bridge_network(name, bridge, &vlans_on(config, name)));
+    let (own_vlans, uplink_vlans) = bridge_vlans(config, name, bridge).unzip();
+    let text = render::bridge_network(name, bridge, &vlans_on(config, name), own_vlans.as_ref());
+    put(state, networkd_path("bridge", name, "network"), text);
     for uplink in &bridge.uplinks {
         if let Uplink::Vlan { name, id, .. } = uplink {
             put(state, networkd_path("vlan", name, "netdev"), render::vlan_netdev(name, *id, &bridge.source));
         }
-        let text = render::uplink_network(uplink, name, &vlans_on(config, uplink.name()), &bridge.source);
+        let text = render::uplink_network(uplink, name, &vlans_on(config, uplink.name()), uplink_vlans.as_ref(), &bridge.source);
         put(state, networkd_path("uplink", uplink.name(), "network"), text);
-        let link = HostLink { up: true, master: Some(name.clone()), ..HostLink::default() };
+        let link = HostLink { up: true, master: Some(name.clone()), vlans: uplink_vlans.clone(), ..HostLink::default() };
         state.links.insert(uplink.name().clone(), link);
     }
     let link = HostLink {
@@ -137,6 +162,10 @@ fn add_bridge(state: &mut State, name: &LinkName, bridge: &Bridge, config: &Conf
         mac: bridge.mac,
         mtu: bridge.mtu,
         addresses: bridge.addresses.iter().copied().collect(),
+        // what nobody asks for is off, also where it was on
+        stp: Some(bridge.stp.unwrap_or(false)),
+        vlan_filtering: Some(bridge.vlan_filtering.unwrap_or(false)),
+        vlans: own_vlans,
         ..HostLink::default()
     };
     state.links.insert(name.clone(), link);
@@ -157,15 +186,29 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
         netns.ruleset = Some(Ruleset { sha256: derive::sha256(&text) });
         put(state, ruleset_path(name), text);
     }
+    for link in netns.links.values_mut() {
+        if let Kind::Veth(HostEnd { bridge: Some(bridge), port, .. }) = &mut link.kind
+            && let Some(pvid) = config.bridges.get(bridge).and_then(default_pvid)
+        {
+            port.vlans.get_or_insert_default().untagged.get_or_insert(pvid);
+        }
+    }
+    for link in netns.links.values_mut() {
+        if let Kind::Veth(end @ HostEnd { bridge: None, .. }) = &mut link.kind {
+            let ips = link.addresses.iter().map(|address| address.address.addr());
+            end.routes = ips.filter(|ip| !end.addresses.iter().any(|net| net.contains(ip))).map(IpNet::from).collect();
+        }
+    }
     let record = toml::to_string(&netns).with_context(|| format!("failed to write down netns '{name}'"))?;
     put(state, record_path(name), record);
 
     for end in netns.links.values().filter_map(|link| link.kind.host_end()) {
-        if let Some(bridge) = &end.bridge {
-            let ours = config.bridges.contains_key(bridge);
-            let text = render::port_network(&end.name, bridge, ours, source);
-            put(state, networkd_path("port", &end.name, "network"), text);
-        }
+        let text = match &end.bridge {
+            Some(bridge) if config.bridges.contains_key(bridge) => render::port_network(end, bridge, source),
+            Some(_) => render::foreign_port_network(&end.name, source),
+            None => render::pair_network(end, source),
+        };
+        put(state, networkd_path("port", &end.name, "network"), text);
     }
     let tunnels = netns.links.values().filter_map(|link| link.kind.wireguard());
     let credentials: BTreeMap<&str, bool> =
@@ -195,18 +238,23 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
     Ok(())
 }
 
-/// Fills in what a record leaves open: MAC addresses from the machine-id, MTUs from the bridges (by name, in bytes) or, for a link
-/// that has been there, from what it was made with: a bridge's own MTU follows the smallest of its ports.
+/// What namespaces take over from a link on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostFacts {
+    pub mac: Option<Mac>,
+    /// In bytes.
+    pub mtu: u32,
+    /// Of a bridge: the VLAN that the kernel gives a port by itself; 0 is none.
+    pub default_pvid: u16,
+}
+
+/// Fills in what a record leaves open: MAC addresses from the machine-id, MTUs from the bridges (by name) or, for a link that has
+/// been there, from what it was made with: a bridge's own MTU follows the smallest of its ports. A credential becomes the file in
+/// which systemd gives it to the unit, and a physical link keeps its own address.
 ///
-/// A credential becomes the file in which systemd gives it to the unit. A physical link keeps its own address (`macs`, by name on the host). Parameters that were set and are no longer asked for get
-/// the values back that they had before.
-pub fn resolve(
-    name: &NetnsName,
-    netns: &mut Netns,
-    machine_id: &str,
-    (mtus, macs): (&BTreeMap<LinkName, u32>, &BTreeMap<LinkName, Mac>),
-    applied: &Netns,
-) {
+/// What was set and is no longer asked for goes back: port settings to the kernel's own values, parameters to those that they had
+/// before.
+pub fn resolve(name: &NetnsName, netns: &mut Netns, machine_id: &str, on_host: &BTreeMap<LinkName, HostFacts>, applied: &Netns) {
     netns.sysctl_before.clone_from(&applied.sysctl_before);
     for (key, value) in &applied.sysctl_before {
         netns.sysctl.entry(key.clone()).or_insert_with(|| value.clone());
@@ -217,14 +265,22 @@ pub fn resolve(
             link.mac = match &link.kind {
                 Kind::Veth(_) | Kind::Macvlan { .. } | Kind::Dummy => Some(derive::mac(machine_id, name, link_name, End::Inside)),
                 // once it is inside, the host knows it no more
-                Kind::Physical { parent } => macs.get(parent).copied().or_else(|| before?.mac),
+                Kind::Physical { parent } => on_host.get(parent).and_then(|facts| facts.mac).or_else(|| before?.mac),
                 // the parent's address, and none at all
                 Kind::Ipvlan { .. } | Kind::Wireguard(_) => None,
             };
         }
+        let bridge = link.kind.bridge().and_then(|bridge| on_host.get(bridge)).copied();
+        let before = before.filter(|before| before.kind.bridge() == link.kind.bridge());
         match &mut link.kind {
             Kind::Veth(end) => {
                 end.mac.get_or_insert_with(|| derive::mac(machine_id, name, link_name, End::Host));
+                if let Some(before) = before.and_then(|before| before.kind.host_end()) {
+                    reset_port(&mut end.port, &before.port);
+                }
+                if let Some(vlans) = &mut end.port.vlans {
+                    vlans.untagged.get_or_insert_with(|| bridge.map_or(0, |facts| facts.default_pvid));
+                }
             }
             Kind::Wireguard(tunnel) => {
                 let credentials = tunnel.key_files_mut().filter(|file| is_credential(file));
@@ -233,11 +289,27 @@ pub fn resolve(
             _ => {}
         }
         if link.mtu.is_none() {
-            let before = before.filter(|before| before.kind.bridge() == link.kind.bridge());
-            let of_bridge = || link.kind.bridge().and_then(|bridge| mtus.get(bridge)).copied();
-            link.mtu = before.and_then(|before| before.mtu).or_else(of_bridge);
+            link.mtu = before.and_then(|before| before.mtu).or(bridge.map(|facts| facts.mtu));
         }
     }
+}
+
+/// Asks for the kernel's own value (`new_nbp` of its bridge) where there was another and none is asked for.
+fn reset_port(port: &mut Port, before: &Port) {
+    fn reset<T>(value: &mut Option<T>, before: Option<T>, default: T) {
+        *value = value.take().or(before.map(|_| default));
+    }
+    let Port { isolated, hairpin, learning, neighbor_suppression, fast_leave, cost, priority, vlans } = before.clone();
+    reset(&mut port.isolated, isolated, false);
+    reset(&mut port.hairpin, hairpin, false);
+    reset(&mut port.learning, learning, true);
+    reset(&mut port.neighbor_suppression, neighbor_suppression, false);
+    reset(&mut port.fast_leave, fast_leave, false);
+    // of a link with 10 Gbit/s, as a veth says it is (`port_cost`)
+    reset(&mut port.cost, cost, 2);
+    // the middle of its range (`BR_PORT_BITS`)
+    reset(&mut port.priority, priority, 32);
+    reset(&mut port.vlans, vlans, PortVlans::default());
 }
 
 /// Lists the bridges that a namespace needs.

@@ -90,6 +90,14 @@ pub enum NetnsChange {
         host_end: LinkName,
         address: IpNet,
     },
+    AddHostRoute {
+        host_end: LinkName,
+        to: IpNet,
+    },
+    RemoveHostRoute {
+        host_end: LinkName,
+        to: IpNet,
+    },
     SetWireguard {
         name: LinkName,
         wireguard: Box<Wireguard>,
@@ -136,7 +144,7 @@ pub fn diff(observed: &State, desired: &State) -> Vec<Change> {
     }
     for (name, after) in &desired.links {
         let before = observed.links.get(name);
-        if before.is_none_or(|b| !holds(b, after)) {
+        if before.is_none_or(|b| !b.has(after)) {
             changes.push(Change::HostLink { name: name.clone(), before: before.cloned(), after: Some(after.clone()) });
         }
     }
@@ -170,17 +178,6 @@ pub fn diff(observed: &State, desired: &State) -> Vec<Change> {
         changes.push(Change::Netns { name: name.clone(), change: NetnsChange::Remove });
     }
     changes
-}
-
-/// Tells whether a link has at least what is desired of it; networkd and admins may add to it.
-fn holds(before: &HostLink, after: &HostLink) -> bool {
-    let HostLink { is_bridge, up, master, mac, mtu, addresses } = after;
-    (!is_bridge || before.is_bridge)
-        && (!up || before.up)
-        && (master.is_none() || before.master == *master)
-        && (mac.is_none() || before.mac == *mac)
-        && (mtu.is_none() || before.mtu == *mtu)
-        && addresses.is_subset(&before.addresses)
 }
 
 /// Lists the changes within one namespace, in the order in which they can be made: what must be out of the way goes first, what
@@ -263,7 +260,9 @@ fn is_in_the_way((old_name, old): (&LinkName, &Link), (new_name, new): (&LinkNam
 /// What a link has of its kind when it has just been made: names, MAC addresses and the bridge come in the one creating message.
 fn as_made(kind: &Kind) -> Kind {
     match kind {
-        Kind::Veth(end) => Kind::Veth(HostEnd { addresses: BTreeSet::new(), port: Port::default(), ..end.clone() }),
+        Kind::Veth(end) => {
+            Kind::Veth(HostEnd { addresses: BTreeSet::new(), routes: BTreeSet::new(), port: Port::default(), ..end.clone() })
+        }
         Kind::Wireguard(_) => Kind::Wireguard(Wireguard::default()),
         other => other.clone(),
     }
@@ -330,7 +329,7 @@ fn diff_link(
 }
 
 fn diff_host_end(before: &HostEnd, after: &HostEnd, phases: &mut Phases) {
-    let HostEnd { name, mac, bridge, addresses, port } = after;
+    let HostEnd { name, mac, bridge, addresses, routes, port } = after;
     let host_end = || name.clone();
     if let Some(mac) = mac.filter(|m| before.mac != Some(*m)) {
         phases.links.push(NetnsChange::SetHostMac { host_end: host_end(), mac });
@@ -361,6 +360,10 @@ fn diff_host_end(before: &HostEnd, after: &HostEnd, phases: &mut Phases) {
     let remove = |address: &IpNet| NetnsChange::RemoveHostAddress { host_end: host_end(), address: *address };
     phases.links.extend(addresses.difference(&before.addresses).map(add));
     phases.last.extend(before.addresses.difference(addresses).map(remove));
+    let add = |to: &IpNet| NetnsChange::AddHostRoute { host_end: host_end(), to: *to };
+    let remove = |to: &IpNet| NetnsChange::RemoveHostRoute { host_end: host_end(), to: *to };
+    phases.links.extend(routes.difference(&before.routes).map(add));
+    phases.last.extend(before.routes.difference(routes).map(remove));
 }
 
 /// A route, and the link that it goes out by.
@@ -503,6 +506,8 @@ impl fmt::Display for NetnsChange {
             Self::SetVlans { host_end, after, .. } => write!(f, "set VLANs of port '{host_end}': {after}"),
             Self::AddHostAddress { host_end, address } => write!(f, "add address {address} to host end '{host_end}'"),
             Self::RemoveHostAddress { host_end, address } => write!(f, "remove address {address} from host end '{host_end}'"),
+            Self::AddHostRoute { host_end, to } => write!(f, "add route {to} to host end '{host_end}'"),
+            Self::RemoveHostRoute { host_end, to } => write!(f, "remove route {to} from host end '{host_end}'"),
             Self::SetWireguard { name, .. } => write!(f, "set keys and peers of WireGuard link '{name}'"),
             Self::AddAddress { link, address, replace: true, .. } => write!(f, "change address {address} of link '{link}'"),
             Self::AddAddress { link, address, .. } => write!(f, "add address {address} to link '{link}'"),
@@ -541,7 +546,7 @@ impl fmt::Display for Change {
 }
 
 fn write_host_link(f: &mut fmt::Formatter<'_>, name: &LinkName, before: Option<&HostLink>, after: &HostLink) -> fmt::Result {
-    let HostLink { is_bridge, up, master, mac, mtu, addresses } = after;
+    let HostLink { is_bridge, up, master, mac, mtu, addresses, stp, vlan_filtering, vlans } = after;
     let Some(before) = before else {
         write!(f, "add {} '{name}'", if *is_bridge { "bridge" } else { "link" })?;
         return master.as_ref().map_or(Ok(()), |bridge| write!(f, " to bridge '{bridge}'"));
@@ -563,6 +568,12 @@ fn write_host_link(f: &mut fmt::Formatter<'_>, name: &LinkName, before: Option<&
         parts.push(format!("set its MTU to {mtu}"));
     }
     parts.extend(addresses.difference(&before.addresses).map(|a| format!("add address {a}")));
+    let switch = |name: &str, on: bool| format!("turn {name} {}", if on { "on" } else { "off" });
+    parts.extend(stp.filter(|_| before.stp != *stp).map(|on| switch("spanning tree", on)));
+    parts.extend(vlan_filtering.filter(|_| before.vlan_filtering != *vlan_filtering).map(|on| switch("VLAN filtering", on)));
+    if let Some(vlans) = vlans.as_ref().filter(|vlans| !before.vlans.as_ref().is_some_and(|before| before.has(vlans))) {
+        parts.push(format!("set its VLANs: {vlans}"));
+    }
     write!(f, "link '{name}': {}", parts.join(", "))
 }
 

@@ -3,7 +3,7 @@
 //! Pure. The order: networkd's files and the records, networkd; then whatever keeps running services where they are while their
 //! units change (a hold on each namespace concerned: a unit that gains `BindsTo=` to an inactive unit is stopped by
 //! daemon-reload, and a namespace that loses its last unit is taken away under it); drop-ins, systemd; namespaces; restarts;
-//! the end of the holds; links that are no longer wanted.
+//! the end of the holds; links that are no longer wanted. What networkd does not change on its links comes after the namespaces.
 
 use std::{
     collections::BTreeSet,
@@ -14,20 +14,27 @@ use std::{
 use crate::{
     desired::{NETWORKD, SYSTEMD, is_drop_in_of},
     diff::{Change, NetnsChange},
-    model::{LinkName, NetnsName, Place, Provenance, Unit, UnitName},
+    model::{HostLink, LinkName, NetnsName, Place, Provenance, Unit, UnitName},
 };
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    WriteFile { path: PathBuf, content: String },
-    RemoveFile { path: PathBuf },
+    WriteFile {
+        path: PathBuf,
+        content: String,
+    },
+    RemoveFile {
+        path: PathBuf,
+    },
     ReloadNetworkd,
     ReloadSystemd,
     Hold(NetnsName),
     Release(NetnsName),
     Converge(NetnsName),
     Restart(UnitName),
+    /// Sets what networkd does not change on a link that is there.
+    SetLink(LinkName),
     RemoveBridge(LinkName),
 }
 
@@ -94,6 +101,7 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     let mut needed = BTreeSet::new();
     let mut converge = BTreeSet::new();
     let mut restarts = Vec::new();
+    let (mut uplinks, mut bridges) = (Vec::new(), Vec::new());
 
     for change in changes {
         match &change {
@@ -121,7 +129,13 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
             }
             Change::HostLink { name, after: None, .. } => after.push(Step::RemoveBridge(name.clone())),
             // networkd makes it; a link that is not there at all comes when its hardware does
-            Change::HostLink { .. } => networkd = true,
+            Change::HostLink { name, before, after: Some(after) } => {
+                networkd = true;
+                if before.as_ref().is_some_and(|before| needs_us(before, after)) {
+                    // a bridge begins to keep VLANs apart when its ports have theirs
+                    if after.is_bridge { bridges.push(Step::SetLink(name.clone())) } else { uplinks.push(Step::SetLink(name.clone())) }
+                }
+            }
             // a file that is left alone keeps its unit as it is
             Change::Unit { name, .. } if plan.kept.iter().any(|kept| is_drop_in_of(&kept.path, name)) => continue,
             Change::Unit { name, before, after: goal } => {
@@ -160,6 +174,8 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     plan.steps.extend(drop_ins);
     plan.steps.extend(systemd.then_some(Step::ReloadSystemd));
     plan.steps.extend(converge.into_iter().map(Step::Converge));
+    plan.steps.extend(uplinks);
+    plan.steps.extend(bridges);
     plan.steps.extend(restarts.into_iter().map(Step::Restart));
     let held: BTreeSet<_> = hold.union(&request.held).cloned().collect();
     // After a run that was cut off, systemd may still have the old settings: which holds are needed shows in the next look.
@@ -168,6 +184,19 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     }
     plan.steps.extend(after);
     plan
+}
+
+/// Tells whether a link differs in what networkd does not change on one that is there: up to systemd 256 the settings of a
+/// `.netdev`, and up to 255 it takes no VLAN from a port.
+fn needs_us(before: &HostLink, after: &HostLink) -> bool {
+    let by_networkd = HostLink {
+        is_bridge: after.is_bridge,
+        up: after.up,
+        master: after.master.clone(),
+        addresses: after.addresses.clone(),
+        ..before.clone()
+    };
+    !by_networkd.has(after)
 }
 
 impl fmt::Display for Step {
@@ -181,6 +210,7 @@ impl fmt::Display for Step {
             Self::Release(netns) => write!(f, "end the hold on netns '{netns}' (stop netns-hold@{netns}.service)"),
             Self::Converge(netns) => write!(f, "change netns '{netns}' while it runs"),
             Self::Restart(unit) => write!(f, "restart {unit}"),
+            Self::SetLink(name) => write!(f, "set link '{name}' as configured"),
             Self::RemoveBridge(name) => write!(f, "remove bridge '{name}'"),
         }
     }

@@ -369,7 +369,7 @@ fn words_for_a_person() {
         mac: Some("02:00:00:00:00:01".parse().unwrap()),
         mtu: Some(9000),
         addresses: ["192.0.2.1/24".parse().unwrap(), "2001:db8::1/64".parse().unwrap()].into(),
-        master: None,
+        ..HostLink::default()
     };
     let uplink = HostLink { up: true, master: Some(name.clone()), ..HostLink::default() };
     let eno1 = || LinkName::parse("eno1").unwrap();

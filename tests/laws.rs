@@ -12,7 +12,7 @@ use libtest_mimic::Trial;
 use netns_networkd::derive::{self, End};
 use netns_networkd::diff::{Change, NetnsChange, diff, diff_netns};
 use netns_networkd::model::{
-    Address, File, HostLink, Link, LinkName, Mac, Netns, NetnsName, Place, Port, Provenance, State, Unit, UnitName,
+    Address, File, HostLink, Link, LinkName, Mac, Netns, NetnsName, Place, Port, PortVlans, Provenance, State, Unit, UnitName,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -236,8 +236,21 @@ fn host_link() -> impl Strategy<Value = HostLink> {
     let name = |names: &[&'static str]| select(names.to_vec()).prop_map(|n| LinkName::parse(n).unwrap());
     let mac = select(vec![Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])]);
     let nets = btree_set(select(vec!["192.0.2.1/24", "192.0.2.2/24", "2001:db8::1/64"]).prop_map(|a| a.parse().unwrap()), 0..3);
-    (any::<bool>(), any::<bool>(), option::of(name(&["br0", "br1"])), option::of(mac), option::of(select(vec![1500_u32, 9000])), nets)
-        .prop_map(|(is_bridge, up, master, mac, mtu, addresses)| HostLink { is_bridge, up, master, mac, mtu, addresses })
+    let link =
+        (any::<bool>(), any::<bool>(), option::of(name(&["br0", "br1"])), option::of(mac), option::of(select(vec![1500_u32, 9000])), nets);
+    let ids = (option::of(0..3_u16), btree_set(1..4_u16, 0..3)).prop_map(|(untagged, tagged)| PortVlans { untagged, tagged });
+    let settings = (option::of(any::<bool>()), option::of(any::<bool>()), option::of(ids));
+    (link, settings).prop_map(|((is_bridge, up, master, mac, mtu, addresses), (stp, vlan_filtering, vlans))| HostLink {
+        is_bridge,
+        up,
+        master,
+        mac,
+        mtu,
+        addresses,
+        stp,
+        vlan_filtering,
+        vlans,
+    })
 }
 
 fn state(observed: bool) -> impl Strategy<Value = State> {

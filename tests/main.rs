@@ -13,6 +13,8 @@ mod host_boot;
 mod host_dns;
 mod host_failures;
 mod host_main;
+mod host_outside;
+mod host_published;
 mod host_sockets;
 mod host_sync;
 mod host_units;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         host_dns::trials,
         host_failures::trials,
         host_main::trials,
+        host_outside::trials,
+        host_published::trials,
         host_sockets::trials,
         host_sync::trials,
         host_units::trials,

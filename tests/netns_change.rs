@@ -152,8 +152,8 @@ fn random_netns() -> impl Strategy<Value = Netns> {
                 routes.push(route);
                 continue;
             };
-            let own = link.addresses.iter().map(|a| a.address.addr()).filter(|ip| ip.is_ipv4() == route.to.addr().is_ipv4());
-            route.source = own.last().filter(|_| by_source);
+            let mut own = link.addresses.iter().map(|a| a.address.addr()).filter(|ip| ip.is_ipv4() == route.to.addr().is_ipv4());
+            route.source = own.next_back().filter(|_| by_source);
             link.routes.push(route);
         }
         let links = links.into_iter().map(|(n, link)| (LinkName::parse(&format!("eth{n}")).unwrap(), link)).collect();
@@ -218,7 +218,7 @@ fn a_route_moves_without_a_gap() {
     let mut alone = eth1.clone();
     alone.links.retain(|name, _| name.as_str() == "eth1");
     let seen = routes_seen(&sandbox, &alone);
-    let defaults: String = seen.lines().filter(|line| line.contains("default")).map(|line| format!("{line}\n")).collect();
+    let defaults: String = seen.lines().filter(|line| line.contains("default")).collect::<Vec<_>>().join("\n") + "\n";
     assert_eq!(defaults, by_eth1, "{seen}");
 }
 
@@ -243,7 +243,8 @@ fn one_route_of_several_metrics_goes() {
 fn rules_of_one_priority() {
     let sandbox = sandbox();
     let rules = |rules: &[&str]| {
-        let rules: String = rules.iter().map(|rule| format!("{{ priority = 10, ipv6 = false, table = 100{rule} }}, ")).collect();
+        let rules: Vec<String> = rules.iter().map(|rule| format!("{{ priority = 10, ipv6 = false, table = 100{rule} }}")).collect();
+        let rules = rules.join(", ");
         netns(&format!("rules = [{rules}]\n{}", two_links("", "")))
     };
     let all: [&[&str]; 4] =

@@ -14,9 +14,9 @@ use libtest_mimic::Trial;
 use netns_networkd::config::{Bridge, SourceFile, Uplink, parse};
 use netns_networkd::desired::{Facts, desired};
 use netns_networkd::diff::diff;
-use netns_networkd::model::{LinkName, Mac, NetnsName, Provenance, Route, State, UnitName};
+use netns_networkd::model::{HostEnd, LinkName, Mac, NetnsName, Port, PortVlans, Provenance, Route, RouteType, Scope, State, UnitName};
 use netns_networkd::render;
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -29,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         bridge_files_say_the_bridge,
         uplink_files_say_the_uplink,
         port_files_say_the_port,
+        pair_files_say_the_pair,
         drop_ins_say_the_namespace,
         descriptions_come_back,
         resolv_conf_says_the_resolvers,
@@ -213,7 +214,14 @@ fn parse_route(mut section: Settings) -> Route {
         source: section.one("Route", "PreferredSource").map(|v| v.parse().unwrap()),
         metric: section.one("Route", "Metric").map(|v| v.parse().unwrap()),
         on_link: is_yes(section.one("Route", "GatewayOnLink")).unwrap_or(false),
-        ..Route::new(everywhere)
+        table: section.one("Route", "Table").map(|v| v.parse().unwrap()),
+        mtu: section.one("Route", "MTUBytes").map(|v| v.parse().unwrap()),
+        scope: section
+            .one("Route", "Scope")
+            .map(|v| [Scope::Global, Scope::Link, Scope::Host].into_iter().find(|s| s.as_str() == v).unwrap()),
+        kind: section.one("Route", "Type").map_or(RouteType::Unicast, |v| {
+            [RouteType::Blackhole, RouteType::Unreachable, RouteType::Prohibit].into_iter().find(|kind| kind.as_str() == v).unwrap()
+        }),
     };
     section.assert_empty();
     route
@@ -223,28 +231,62 @@ fn bridge() -> impl Strategy<Value = Bridge> {
     let uplinks = vec(link_name().prop_map(Uplink::Link), 0..3);
     let addresses = vec(any::<bool>().prop_flat_map(net_of), 0..4);
     let dns = vec(any::<bool>().prop_flat_map(ip_of), 0..3);
-    let settings = (option::of(mac()), option::of(68..=65535_u32), option::of(any::<bool>()));
-    (uplinks, addresses, vec(route(), 0..5), dns, settings).prop_map(|(uplinks, addresses, routes, dns, (mac, mtu, stp))| Bridge {
-        source: "/etc/netns-networkd/a.toml:7".to_owned(),
-        uplinks,
-        addresses,
-        routes,
-        dns,
-        mac,
-        mtu,
-        stp,
-        ..Bridge::default()
+    let settings = (option::of(mac()), option::of(68..=65535_u32), option::of(any::<bool>()), option::of(Just(true)));
+    (uplinks, addresses, vec(route(), 0..5), dns, settings).prop_map(|(uplinks, addresses, routes, dns, (mac, mtu, stp, filtering))| {
+        Bridge {
+            source: "/etc/netns-networkd/a.toml:7".to_owned(),
+            uplinks,
+            addresses,
+            routes,
+            dns,
+            mac,
+            mtu,
+            stp,
+            vlan_filtering: filtering,
+            ..Bridge::default()
+        }
     })
 }
 
+fn port_vlans() -> impl Strategy<Value = PortVlans> {
+    let few = btree_set(prop_oneof![1..=8_u16, 4090..=4094_u16], 0..6);
+    (option::of(0..=8_u16), few).prop_map(|(untagged, mut tagged)| {
+        tagged.retain(|id| Some(*id) != untagged);
+        PortVlans { untagged, tagged }
+    })
+}
+
+/// As networkd reads `[BridgeVLAN]`.
+fn parse_vlans(file: &mut Settings) -> PortVlans {
+    let (mut pvid, mut untagged, mut tagged) = (None, None, BTreeSet::new());
+    for mut section in file.sections("BridgeVLAN") {
+        let mut number = |key: &str| section.one("BridgeVLAN", key).map(|v| v.parse::<u16>().unwrap());
+        pvid = number("PVID").or(pvid);
+        untagged = number("EgressUntagged").or(untagged);
+        if let Some(range) = section.one("BridgeVLAN", "VLAN") {
+            let (first, last) = range.split_once('-').unwrap_or((&range, &range));
+            tagged.extend(first.parse::<u16>().unwrap()..=last.parse().unwrap());
+        }
+        section.assert_empty();
+    }
+    assert_eq!(pvid, untagged, "frames without a tag go and come by one VLAN");
+    assert_ne!(pvid, Some(0), "0 is no VLAN");
+    PortVlans { untagged: pvid, tagged }
+}
+
+fn named(vlans: Option<&PortVlans>) -> PortVlans {
+    let vlans = vlans.cloned().unwrap_or_default();
+    PortVlans { untagged: vlans.untagged.filter(|id| *id != 0), ..vlans }
+}
+
 fn bridge_files_say_the_bridge() {
-    law(256, (link_name(), bridge(), vec(link_name(), 0..3)), |(name, wanted, vlans)| {
+    law(256, (link_name(), bridge(), vec(link_name(), 0..3), option::of(port_vlans())), |(name, wanted, vlans, ports)| {
         let vlans: Vec<&LinkName> = vlans.iter().collect();
         let mut netdev = Settings::of(&render::bridge_netdev(&name, &wanted));
         assert_eq!(netdev.one("NetDev", "Name"), Some(name.to_string()));
         assert_eq!(netdev.one("NetDev", "Kind").as_deref(), Some("bridge"));
 
-        let mut network = Settings::of(&render::bridge_network(&name, &wanted, &vlans));
+        let mut network = Settings::of(&render::bridge_network(&name, &wanted, &vlans, ports.as_ref()));
         assert_eq!(network.one("Match", "Name"), Some(name.to_string()));
         assert_eq!(network.one("Network", "ConfigureWithoutCarrier").as_deref(), Some("yes"));
         assert_eq!(network.one("Network", "IPv6AcceptRA").as_deref(), Some("no"));
@@ -278,17 +320,21 @@ fn bridge_files_say_the_bridge() {
             mac: netdev.one("NetDev", "MACAddress").map(|v| v.parse::<Mac>().unwrap()),
             mtu: mtu.map(|v| v.parse().unwrap()),
             stp: is_yes(netdev.one("Bridge", "STP")),
+            vlan_filtering: is_yes(netdev.one("Bridge", "VLANFiltering")),
             ..Bridge::default()
         };
-        assert_eq!(said, wanted, "{}", render::bridge_network(&name, &wanted, &vlans));
+        assert_eq!(said, wanted, "{}", render::bridge_network(&name, &wanted, &vlans, ports.as_ref()));
         assert_eq!(network.all("Network", "VLAN"), vlans.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(parse_vlans(&mut network), named(ports.as_ref()));
+        // or networkd up to 255 leaves VLAN 1 on every port
+        assert_eq!(netdev.one("Bridge", "DefaultPVID"), wanted.vlan_filtering.map(|_| "none".to_owned()));
         netdev.assert_empty();
         network.assert_empty();
     });
 }
 
-fn assert_port(text: &str, name: &LinkName, kind: Option<&str>, settings: &[(&str, String)]) {
-    let mut file = Settings::of(text);
+fn assert_port(file: Settings, name: &LinkName, kind: Option<&str>, settings: &[(&str, String)]) {
+    let mut file = file;
     assert_eq!(file.one("Match", "Name"), Some(name.to_string()));
     assert_eq!(file.one("Match", "Kind").as_deref(), kind);
     assert_eq!(file.one("Link", "RequiredForOnline").as_deref(), Some("no"));
@@ -301,14 +347,15 @@ fn assert_port(text: &str, name: &LinkName, kind: Option<&str>, settings: &[(&st
 }
 
 fn uplink_files_say_the_uplink() {
-    law(256, (link_name(), link_name(), 1..=4094_u16, vec(link_name(), 0..3)), |(name, bridge, id, vlans)| {
+    let input = (link_name(), link_name(), 1..=4094_u16, vec(link_name(), 0..3), option::of(port_vlans()));
+    law(256, input, |(name, bridge, id, vlans, ports)| {
         let said: Vec<_> = std::iter::once(("Bridge", bridge.to_string())).chain(vlans.iter().map(|v| ("VLAN", v.to_string()))).collect();
         let vlans: Vec<&LinkName> = vlans.iter().collect();
-        let uplink = Uplink::Link(name.clone());
-        assert_port(&render::uplink_network(&uplink, &bridge, &vlans, "a.toml:1"), &name, None, &said);
-        let uplink = Uplink::Vlan { name: name.clone(), parent: bridge.clone(), id };
-        assert_port(&render::uplink_network(&uplink, &bridge, &vlans, "a.toml:1"), &name, None, &said);
-
+        for uplink in [Uplink::Link(name.clone()), Uplink::Vlan { name: name.clone(), parent: bridge.clone(), id }] {
+            let mut file = Settings::of(&render::uplink_network(&uplink, &bridge, &vlans, ports.as_ref(), "a.toml:1"));
+            assert_eq!(parse_vlans(&mut file), named(ports.as_ref()));
+            assert_port(file, &name, None, &said);
+        }
         let mut netdev = Settings::of(&render::vlan_netdev(&name, id, "a.toml:1"));
         assert_eq!(netdev.one("NetDev", "Name"), Some(name.to_string()));
         assert_eq!(netdev.one("NetDev", "Kind").as_deref(), Some("vlan"));
@@ -317,12 +364,67 @@ fn uplink_files_say_the_uplink() {
     });
 }
 
+fn port() -> impl Strategy<Value = Port> {
+    let switch = || option::of(any::<bool>());
+    let switches = (switch(), switch(), switch(), switch(), switch());
+    (switches, option::of(1..=65535_u32), option::of(0..=63_u16), option::of(port_vlans())).prop_map(|(switches, cost, priority, vlans)| {
+        let (isolated, hairpin, learning, neighbor_suppression, fast_leave) = switches;
+        Port { isolated, hairpin, learning, neighbor_suppression, fast_leave, cost, priority, vlans }
+    })
+}
+
 fn port_files_say_the_port() {
-    law(256, (link_name(), link_name()), |(port, bridge)| {
-        let ours = render::port_network(&port, &bridge, true, "a.toml:1");
-        assert_port(&ours, &port, Some("veth"), &[("Bridge", bridge.to_string())]);
-        let foreign = render::port_network(&port, &bridge, false, "a.toml:1");
-        assert_port(&foreign, &port, Some("veth"), &[("KeepMaster", "yes".to_owned())]);
+    law(256, (link_name(), link_name(), port()), |(name, bridge, port)| {
+        let end = HostEnd { bridge: Some(bridge.clone()), port: port.clone(), ..HostEnd::new(name.clone()) };
+        let mut file = Settings::of(&render::port_network(&end, &bridge, "a.toml:1"));
+        let said = Port {
+            isolated: is_yes(file.one("Bridge", "Isolated")),
+            hairpin: is_yes(file.one("Bridge", "HairPin")),
+            learning: is_yes(file.one("Bridge", "Learning")),
+            neighbor_suppression: is_yes(file.one("Bridge", "NeighborSuppression")),
+            fast_leave: is_yes(file.one("Bridge", "FastLeave")),
+            cost: file.one("Bridge", "Cost").map(|v| v.parse().unwrap()),
+            priority: file.one("Bridge", "Priority").map(|v| v.parse().unwrap()),
+            vlans: port.vlans.as_ref().map(|_| parse_vlans(&mut file)),
+        };
+        assert_eq!(said, Port { vlans: port.vlans.as_ref().map(|vlans| named(Some(vlans))), ..port });
+        assert_port(file, &name, Some("veth"), &[("Bridge", bridge.to_string())]);
+        let foreign = Settings::of(&render::foreign_port_network(&name, "a.toml:1"));
+        assert_port(foreign, &name, Some("veth"), &[("KeepMaster", "yes".to_owned())]);
+    });
+}
+
+fn pair_files_say_the_pair() {
+    let nets = || btree_set(any::<bool>().prop_flat_map(net_of), 0..4);
+    law(256, (link_name(), nets(), nets()), |(name, addresses, routes)| {
+        let routes: BTreeSet<IpNet> = routes.iter().map(IpNet::trunc).collect();
+        let end = HostEnd { addresses: addresses.clone(), routes: routes.clone(), ..HostEnd::new(name.clone()) };
+        let mut file = Settings::of(&render::pair_network(&end, "a.toml:1"));
+        let said: BTreeSet<IpNet> = file
+            .sections("Address")
+            .into_iter()
+            .map(|mut section| {
+                let address: IpNet = section.one("Address", "Address").unwrap().parse().unwrap();
+                // nobody but the namespace can have it, and it would wait for that
+                assert_eq!(section.one("Address", "DuplicateAddressDetection").is_some(), address.addr().is_ipv6());
+                section.assert_empty();
+                address
+            })
+            .collect();
+        assert_eq!(said, addresses);
+        let to = file.sections("Route").into_iter().map(parse_route).map(|route| {
+            assert_eq!(route, Route::new(route.to));
+            route.to
+        });
+        assert_eq!(to.collect::<BTreeSet<IpNet>>(), routes);
+        let link_local = if addresses.iter().chain(&routes).any(|a| a.addr().is_ipv6()) { "ipv6" } else { "no" };
+        assert_eq!(file.one("Network", "LinkLocalAddressing").as_deref(), Some(link_local));
+        assert_eq!(file.one("Network", "ConfigureWithoutCarrier").as_deref(), Some("yes"));
+        assert_eq!(file.one("Network", "IPv6AcceptRA").as_deref(), Some("no"));
+        assert_eq!(file.one("Link", "RequiredForOnline").as_deref(), Some("no"));
+        assert_eq!(file.one("Match", "Name"), Some(name.to_string()));
+        assert_eq!(file.one("Match", "Kind").as_deref(), Some("veth"));
+        file.assert_empty();
     });
 }
 
@@ -416,10 +518,12 @@ fn source_names_cannot_write_lines() {
     let table = Bridge { source: evil.to_owned(), ..Bridge::default() };
     let mut texts = vec![
         render::bridge_netdev(&bridge, &table),
-        render::bridge_network(&bridge, &table, &[]),
-        render::uplink_network(&Uplink::Link(bridge.clone()), &bridge, &[], evil),
+        render::bridge_network(&bridge, &table, &[], None),
+        render::uplink_network(&Uplink::Link(bridge.clone()), &bridge, &[], None, evil),
         render::vlan_netdev(&bridge, 20, evil),
-        render::port_network(&bridge, &bridge, true, evil),
+        render::port_network(&HostEnd::new(bridge.clone()), &bridge, evil),
+        render::foreign_port_network(&bridge, evil),
+        render::pair_network(&HostEnd::new(bridge.clone()), evil),
         render::unit_drop_in(&UnitName::parse("a.service").unwrap(), &netns, &BTreeMap::new(), evil),
         render::netns_drop_in(&netns, Some("text"), &[("a.key", false)].into(), evil),
         render::resolv_conf(&["192.0.2.1".parse().unwrap()], &[], &[], evil),

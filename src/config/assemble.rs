@@ -1,5 +1,7 @@
 //! Checked tables to the [`Config`] that everything else works with.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 
 use super::{
@@ -107,6 +109,8 @@ fn host_end(pair: PairTable, derived: Option<LinkName>) -> Option<HostEnd> {
         mac: host_mac.map(|mac| mac.value),
         bridge: bridge.map(|bridge| bridge.value),
         addresses: values(host_addresses.items),
+        // what the host needs is seen with the addresses inside
+        routes: BTreeSet::new(),
         port,
     })
 }

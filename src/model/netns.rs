@@ -202,6 +202,9 @@ pub struct HostEnd {
     /// Of a point-to-point pair.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub addresses: BTreeSet<IpNet>,
+    /// Of a point-to-point pair: addresses inside that no prefix of `addresses` covers, so that the host needs a route to each.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub routes: BTreeSet<IpNet>,
     #[serde(default, skip_serializing_if = "Port::is_default")]
     pub port: Port,
 }
@@ -210,7 +213,7 @@ impl HostEnd {
     /// Gives a host end with everything but its name at its default.
     #[must_use]
     pub fn new(name: LinkName) -> Self {
-        Self { name, mac: None, bridge: None, addresses: BTreeSet::new(), port: Port::default() }
+        Self { name, mac: None, bridge: None, addresses: BTreeSet::new(), routes: BTreeSet::new(), port: Port::default() }
     }
 }
 
@@ -254,11 +257,20 @@ impl Port {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PortVlans {
-    /// The VLAN of frames without a tag, in both directions.
+    /// The VLAN of frames without a tag, in both directions; 0 is none of them. None is the bridge's own choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untagged: Option<u16>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tagged: BTreeSet<u16>,
+}
+
+impl PortVlans {
+    /// Tells whether these are the VLANs that others ask for, or more.
+    #[must_use]
+    pub fn has(&self, others: &Self) -> bool {
+        let Self { untagged, tagged } = others;
+        (untagged.is_none() || self.untagged == *untagged) && tagged.is_subset(&self.tagged)
+    }
 }
 
 impl fmt::Display for Port {
@@ -281,7 +293,7 @@ impl fmt::Display for Port {
 
 impl fmt::Display for PortVlans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let untagged = self.untagged.map(|id| format!("{id} untagged"));
+        let untagged = self.untagged.filter(|id| *id != 0).map(|id| format!("{id} untagged"));
         let tagged = ranges(&self.tagged).map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
         let parts: Vec<String> = untagged.into_iter().chain(tagged).collect();
         f.write_str(if parts.is_empty() { "none" } else { "" })?;

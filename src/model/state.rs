@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{LinkName, Mac, Netns, NetnsName, UnitName};
+use super::{LinkName, Mac, Netns, NetnsName, PortVlans, UnitName};
 
 /// Everything this tool looks after on one host. The same type is what should be and what is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,6 +50,29 @@ pub struct HostLink {
     pub mac: Option<Mac>,
     pub mtu: Option<u32>,
     pub addresses: BTreeSet<IpNet>,
+    /// Of a bridge: spanning tree.
+    pub stp: Option<bool>,
+    /// Of a bridge: it keeps VLANs apart.
+    pub vlan_filtering: Option<bool>,
+    /// Of a bridge that keeps VLANs apart, as the port that the host itself is, and of its uplinks.
+    pub vlans: Option<PortVlans>,
+}
+
+impl HostLink {
+    /// Tells whether it has at least what is desired of it; networkd and admins may add to it.
+    #[must_use]
+    pub fn has(&self, desired: &Self) -> bool {
+        let Self { is_bridge, up, master, mac, mtu, addresses, stp, vlan_filtering, vlans } = desired;
+        (!is_bridge || self.is_bridge)
+            && (!up || self.up)
+            && (master.is_none() || self.master == *master)
+            && (mac.is_none() || self.mac == *mac)
+            && (mtu.is_none() || self.mtu == *mtu)
+            && addresses.is_subset(&self.addresses)
+            && (stp.is_none() || self.stp == *stp)
+            && (vlan_filtering.is_none() || self.vlan_filtering == *vlan_filtering)
+            && vlans.as_ref().is_none_or(|vlans| self.vlans.as_ref().is_some_and(|own| own.has(vlans)))
+    }
 }
 
 /// A unit and its namespace.

@@ -18,7 +18,10 @@ use crate::{
     diff::Change,
     model::{LinkName, NetnsName},
     plan::{Pending, Plan, Step},
-    sys::fs::{self, Root, Staged},
+    sys::{
+        fs::{self, Root, Staged},
+        netlink::{self, Socket},
+    },
 };
 
 /// How long systemd may take to stop a namespace that nobody needs any more.
@@ -29,8 +32,9 @@ impl Run<'_> {
     pub(super) fn apply(&mut self, plan: &Plan, situation: &Situation) -> Result<()> {
         let root = self.options.root.clone();
         let live = root.is_host();
-        let needs_bus =
-            |step: &Step| !matches!(step, Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::Converge(_) | Step::RemoveBridge(_));
+        let needs_bus = |step: &Step| {
+            !matches!(step, Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::Converge(_) | Step::SetLink(_) | Step::RemoveBridge(_))
+        };
         if live && plan.steps.iter().any(needs_bus) {
             let networkd = plan.steps.contains(&Step::ReloadNetworkd);
             let bus = self.bus().context("hint: nothing was changed")?;
@@ -92,11 +96,20 @@ impl Run<'_> {
                     self.converge(name, situation)?;
                     continue;
                 }
+                Step::SetLink(name) => {
+                    if let (Some(before), Some(after)) = (situation.observed.links.get(name), situation.desired.links.get(name)) {
+                        netlink::set_host_link(&mut Socket::open()?, name, before, after)?;
+                    }
+                }
                 _ => self.command(step, &mut staged)?,
             }
             let line = match step {
                 Step::WriteFile { path, .. } | Step::RemoveFile { path } => describe.get(path).map(ToString::to_string),
                 Step::Hold(_) | Step::Release(_) => None,
+                Step::SetLink(name) => {
+                    let of_link = |c: &&Change| matches!(c, Change::HostLink { name: changed, .. } if changed == name);
+                    plan.changes.iter().find(of_link).map(ToString::to_string)
+                }
                 other => Some(other.to_string()),
             };
             line.into_iter().for_each(|line| (self.tell)(Event::Done(line)));
@@ -147,7 +160,7 @@ impl Run<'_> {
                 }
                 Ok(())
             }
-            Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::Converge(_) => Ok(()),
+            Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::Converge(_) | Step::SetLink(_) => Ok(()),
         }
     }
 

@@ -100,22 +100,35 @@ pub fn links(names: impl IntoIterator<Item = LinkName>) -> Result<BTreeMap<LinkN
     let mut links = BTreeMap::new();
     let mut socket = Socket::open()?;
     let mut indexes = BTreeMap::new();
+    let mut has_vlans = false;
     for name in names {
         let Some(found) = netlink::link_by_name(&mut socket, name.as_str())? else { continue };
         let master = match found.master {
-            Some(index) => netlink::link_by_index(&mut socket, index)?.and_then(|m| LinkName::parse(&m.name).ok()),
+            Some(index) => netlink::link_by_index(&mut socket, index)?,
             None => None,
         };
+        let bridge = master.as_ref().and_then(|m| m.bridge.as_ref()).or(found.bridge.as_ref());
+        has_vlans |= bridge.is_some_and(|bridge| bridge.vlan_filtering);
         let link = HostLink {
             is_bridge: found.kind.as_deref() == Some("bridge"),
             up: found.up,
-            master,
+            master: master.and_then(|master| LinkName::parse(&master.name).ok()),
             mac: found.mac,
             mtu: Some(found.mtu),
             addresses: BTreeSet::new(),
+            stp: found.bridge.as_ref().map(|bridge| bridge.stp),
+            vlan_filtering: found.bridge.as_ref().map(|bridge| bridge.vlan_filtering),
+            vlans: None,
         };
         indexes.insert(found.index, name.clone());
         links.insert(name, link);
+    }
+    if has_vlans {
+        for (index, vlans) in netlink::vlans(&mut socket)? {
+            if let Some(link) = indexes.get(&index).and_then(|name| links.get_mut(name)) {
+                link.vlans = Some(vlans);
+            }
+        }
     }
     if !links.is_empty() {
         for state in netlink::addresses(&mut socket)? {

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{
-    desired,
+    desired::{self, HostFacts},
     diff::{NetnsChange, diff_netns},
     error::Failures,
     model::{CREDENTIALS, Kind, Link, LinkName, Need, Netns, NetnsName},
@@ -137,20 +137,16 @@ fn resolve(name: &NetnsName, netns: &mut Netns, host: &mut Host, on_host: &BTree
     let Some(machine_id) = fs::machine_id(&Root::new("/"))? else {
         return Err(anyhow!("/etc/machine-id has no machine-id")).context("hint: `systemd-machine-id-setup` makes one");
     };
-    let (mut mtus, mut macs) = (BTreeMap::new(), BTreeMap::new());
-    for (needed, need) in netns.needs() {
+    let mut facts = BTreeMap::new();
+    for needed in netns.needs().into_keys() {
         let link = match on_host.get(&needed) {
             Some(link) => Some(link.clone()),
             None => netlink::link_by_name(&mut host.socket, needed.as_str())?,
         };
-        let Some(link) = link else { continue };
-        if need == Need::Bridge {
-            mtus.insert(needed, link.mtu);
-        } else {
-            macs.extend(link.mac.map(|mac| (needed, mac)));
-        }
+        let default_pvid = |link: &KernelLink| link.bridge.as_ref().map_or(0, |state| state.default_pvid);
+        facts.extend(link.map(|link| (needed, HostFacts { mac: link.mac, mtu: link.mtu, default_pvid: default_pvid(&link) })));
     }
-    desired::resolve(name, netns, &machine_id, (&mtus, &macs), applied);
+    desired::resolve(name, netns, &machine_id, &facts, applied);
     Ok(())
 }
 

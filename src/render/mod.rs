@@ -7,7 +7,7 @@ mod network;
 mod unit;
 
 pub use dns::{nsswitch_conf, resolv_conf};
-pub use network::{bridge_netdev, bridge_network, port_network, uplink_network, vlan_netdev};
+pub use network::{bridge_netdev, bridge_network, foreign_port_network, pair_network, port_network, uplink_network, vlan_netdev};
 pub use unit::{netns_drop_in, unit_drop_in};
 
 use ini::{EscapePolicy, Ini, ParseOption, Properties, WriteOption};

@@ -98,6 +98,7 @@ pub fn apply<'a>(space: Netspace<'a>, changes: &'a [NetnsChange], desired: &'a N
         hardware: observed.hardware.clone(),
         links: observed.indexes.clone(),
         spare: BTreeMap::new(),
+        host_ends: BTreeMap::new(),
         fast_dad: fast_dad(changes),
     };
     // a run that was killed may have left the timer short
@@ -163,6 +164,7 @@ fn make_changes<'a>(
             numbers.links.insert(name.clone(), link.index);
         }
     }
+    numbers.host_ends = netlink::host_ends(&mut queue.host.socket, changes)?;
     for index in numbers.fast_dad.iter().filter_map(|name| numbers.links.get(name)) {
         queue.push(None, netlink::neighbour_timer(*index, FAST_DAD_MS))?;
     }
@@ -266,11 +268,17 @@ impl<'a> Queue<'a> {
         for (change, refusal) in socket.request(batch)? {
             let unchanged = match change {
                 // somebody (a service, the kernel) was faster
-                Some(NetnsChange::AddAddress { .. } | NetnsChange::SetRoute { .. } | NetnsChange::AddRule(_)) => {
-                    refusal.errno == Errno::EXIST
+                Some(
+                    NetnsChange::AddAddress { .. }
+                    | NetnsChange::AddHostAddress { .. }
+                    | NetnsChange::SetRoute { .. }
+                    | NetnsChange::AddHostRoute { .. }
+                    | NetnsChange::AddRule(_),
+                ) => refusal.errno == Errno::EXIST,
+                Some(NetnsChange::RemoveAddress { .. } | NetnsChange::RemoveHostAddress { .. }) => refusal.errno == Errno::ADDRNOTAVAIL,
+                Some(NetnsChange::RemoveRoute { .. } | NetnsChange::RemoveHostRoute { .. } | NetnsChange::RemoveRule(_)) => {
+                    matches!(refusal.errno, Errno::SRCH | Errno::NOENT)
                 }
-                Some(NetnsChange::RemoveAddress { .. }) => refusal.errno == Errno::ADDRNOTAVAIL,
-                Some(NetnsChange::RemoveRoute { .. } | NetnsChange::RemoveRule(_)) => matches!(refusal.errno, Errno::SRCH | Errno::NOENT),
                 Some(NetnsChange::RemoveLink { .. }) => refusal.errno == Errno::NODEV,
                 _ => false,
             };

@@ -61,7 +61,7 @@ fn hint_missing(path: &Path) -> String {
             unit.display(),
             name.display()
         ),
-        None => format!("hint: `(umask 077; wg genkey > {})` makes a private key", path.display()),
+        None => format!("hint: `(umask 077; wg genkey > {})` makes a private key, `wg genpsk` a preshared one", path.display()),
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
         };
         let refusal = || error::render(&read(&path).unwrap_err()).replace(&*path.to_string_lossy(), "KEY");
 
-        let missing = "failed to read key file KEY: No such file or directory (os error 2)\n  hint: `(umask 077; wg genkey > KEY)` makes a private key";
+        let missing = "failed to read key file KEY: No such file or directory (os error 2)\n  hint: `(umask 077; wg genkey > KEY)` makes a private key, `wg genpsk` a preshared one";
         assert_eq!(refusal(), missing);
         for mode in [0o600, 0o400, 0o640] {
             write(&format!("{TEXT}\n"), mode);

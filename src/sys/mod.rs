@@ -4,6 +4,7 @@
 
 pub mod bus;
 pub mod fs;
+pub mod host_end;
 pub mod inside;
 pub mod key;
 pub mod manifest;

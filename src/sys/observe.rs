@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::{
+    host_end,
     inside::Host,
     netlink::{self, KernelLink, LOOPBACK, Socket},
     nftables, sysctl, wireguard,
@@ -39,7 +40,7 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
     if wanted.ruleset.is_some() || applied.ruleset.is_some() {
         netns.ruleset = nftables::loaded(name)?;
     }
-    let mut names = BTreeMap::new();
+    let (mut names, mut ends) = (BTreeMap::new(), BTreeMap::new());
     for kernel in netlink::links(inner)? {
         observed.loopback_up |= kernel.name == "lo" && kernel.up;
         let Ok(name) = LinkName::parse(&kernel.name) else { continue };
@@ -68,10 +69,12 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
             kind,
         };
         names.insert(kernel.index, name.clone());
+        ends.extend(found.host_end.map(|index| (name.clone(), index)));
         observed.indexes.insert(name.clone(), kernel.index);
         observed.hardware.extend(kernel.hardware.map(|mac| (name.clone(), mac)));
         netns.links.insert(name, link);
     }
+    host_end::observe(&mut host.socket, &ends, netns, [wanted, applied])?;
     for state in netlink::addresses(inner)? {
         let lo = LinkName::loopback();
         let Some(name) = names.get(&state.index).or((state.index == LOOPBACK).then_some(&lo)) else { continue };
@@ -114,13 +117,15 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
 /// A link that is ours.
 struct Found {
     kind: Kind,
+    /// Index of the host end.
+    host_end: Option<u32>,
     host_end_up: bool,
     host_end_mtu: Option<u32>,
 }
 
 /// Tells whether a link inside is one of the candidates; a service or an admin may have made links of their own.
 fn find(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Result<Option<Found>> {
-    let alone = |kind: &Kind| Found { kind: kind.clone(), host_end_up: true, host_end_mtu: None };
+    let alone = |kind: &Kind| Found { kind: kind.clone(), host_end: None, host_end_up: true, host_end_mtu: None };
     for candidate in candidates {
         let kind = &candidate.kind;
         let is_kind = kernel.kind.as_deref() == Some(kind.as_str());
@@ -157,6 +162,6 @@ fn find_pair(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Resu
         Some(master) => netlink::link_by_index(&mut host.socket, master)?.and_then(|b| LinkName::parse(&b.name).ok()),
         None => None,
     };
-    let kind = Kind::Veth(HostEnd { mac: end.mac, bridge, ..HostEnd::new(name) });
-    Ok(Some(Found { kind, host_end_up: end.up, host_end_mtu: Some(end.mtu) }))
+    let kind = Kind::Veth(HostEnd { mac: end.mac, bridge, port: end.settings, ..HostEnd::new(name) });
+    Ok(Some(Found { kind, host_end: Some(end.index), host_end_up: end.up, host_end_mtu: Some(end.mtu) }))
 }

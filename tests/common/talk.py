@@ -3,7 +3,7 @@
 
 talk.py serve PORT [ADDRESS...]   answers on all addresses, or on these; for Type=notify
 talk.py inherit                   answers on the sockets that systemd hands over
-talk.py dns ADDRESS [ANSWER]      a name server that gives every name this IPv4 address, or that of who asks
+talk.py dns ADDRESS,... [ANSWER]  a name server that gives every name this IPv4 address, or that of who asks (192.0.2.1 over IPv6)
 talk.py ask ADDRESS PORT WORDS... asks a server and prints its answer
 
 Words: `who` (peer's address, own address, PID, inode of the network namespace), `cat FILE`, `resolve NAME`,
@@ -91,17 +91,28 @@ def listen(address, port):
     return listener
 
 
-def dns(address, fixed=None):
-    server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
-    server.bind((address, 53))
-    notify()
+def dns(server, fixed):
     while True:
         query, client = server.recvfrom(512)
         end = query.index(b"\0", 12) + 5
         is_a = query[end - 4:end - 2] == b"\0\1"
         header = query[:2] + b"\x81\x80\0\1" + (b"\0\1" if is_a else b"\0\0") + b"\0\0\0\0"
-        record = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton(fixed or client[0]) if is_a else b""
+        own = "192.0.2.1" if ":" in client[0] else client[0]
+        record = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton(fixed or own) if is_a else b""
         server.sendto(header + query[12:end] + record, client)
+
+
+def serve_dns(addresses, fixed=None):
+    threads = []
+    for address in addresses.split(","):
+        server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind((address, 53))
+        threads.append(threading.Thread(target=dns, args=(server, fixed), daemon=True))
+    for thread in threads:
+        thread.start()
+    notify()
+    for thread in threads:
+        thread.join()
 
 
 match sys.argv[1:]:
@@ -111,8 +122,8 @@ match sys.argv[1:]:
         serve([listen(address, port) for address in addresses])
     case ["inherit"]:
         serve([socket.socket(fileno=3 + i) for i in range(int(os.environ["LISTEN_FDS"]))])
-    case ["dns", address, *fixed]:
-        dns(address, *fixed)
+    case ["dns", addresses, *fixed]:
+        serve_dns(addresses, *fixed)
     case ["ask", address, port, *words]:
         try:
             print(ask(address, port, words), end="")

@@ -143,8 +143,9 @@ fn wild_kind() -> impl Strategy<Value = Kind> {
             vlans,
         },
     );
-    let host_end = (link_name(), option::of(mac()), option::of(link_name()), btree_set(net(), 0..3), port)
-        .prop_map(|(name, mac, bridge, addresses, port)| HostEnd { name, mac, bridge, addresses, port });
+    let nets = || btree_set(net(), 0..3);
+    let host_end = (link_name(), option::of(mac()), option::of(link_name()), nets(), nets(), port)
+        .prop_map(|(name, mac, bridge, addresses, routes, port)| HostEnd { name, mac, bridge, addresses, routes, port });
     let text = || option::of(any::<String>());
     let endpoint = (ip(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(ip, port));
     let peer = (any::<[u8; 32]>(), text(), option::of(endpoint), vec(net(), 0..3), option::of(any::<u16>())).prop_map(

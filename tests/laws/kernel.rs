@@ -146,6 +146,8 @@ impl Kernel {
             NetnsChange::RemoveHostAddress { host_end, address } => {
                 assert!(self.end(&host_end).addresses.remove(&address), "{change}: EADDRNOTAVAIL");
             }
+            NetnsChange::AddHostRoute { host_end, to } => assert!(self.end(&host_end).routes.insert(to), "{change}: EEXIST"),
+            NetnsChange::RemoveHostRoute { host_end, to } => assert!(self.end(&host_end).routes.remove(&to), "{change}: ESRCH"),
             NetnsChange::SetWireguard { name, wireguard } => {
                 let Kind::Wireguard(is) = &mut self.link(&name).kind else { panic!("{change}: EOPNOTSUPP") };
                 assert_ne!(*is, *wireguard, "{change}: it has them");
@@ -241,11 +243,12 @@ fn assert_same_link(name: &LinkName, is: &Link, wanted: &Link, parameters: &BTre
     assert_eq!(is.mtu, mtu.or(is.mtu));
     assert_same_addresses(name, &is.addresses, addresses);
     let (Kind::Veth(is_end), Kind::Veth(end)) = (&is.kind, kind) else { return assert_eq!(is.kind, *kind) };
-    let HostEnd { name: host_name, mac: host_mac, bridge, addresses, port } = end;
+    let HostEnd { name: host_name, mac: host_mac, bridge, addresses, routes, port } = end;
     assert_eq!(is_end.name, *host_name);
     assert_eq!(is_end.mac, host_mac.or(is_end.mac));
     assert_eq!(is_end.bridge, *bridge);
     assert_eq!(is_end.addresses, *addresses);
+    assert_eq!(is_end.routes, *routes);
     let Port { isolated, hairpin, learning, neighbor_suppression, fast_leave, cost, priority, vlans } = port;
     let is_port = &is_end.port;
     assert_eq!(is_port.isolated, isolated.or(is_port.isolated));

@@ -6,7 +6,8 @@ use std::{
     os::fd::RawFd,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use ipnet::IpNet;
 use rtnetlink::{
     AddressMessageBuilder, LinkDummy, LinkIpVlan, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkWireguard,
     RouteMessageBuilder,
@@ -22,7 +23,7 @@ use rtnetlink::{
 };
 use rustix::io::Errno;
 
-use super::{Batch, KernelLink, LOOPBACK, PROTOCOL, Socket, link_by_index};
+use super::{Batch, KernelLink, LOOPBACK, PROTOCOL, Socket, link_by_index, port};
 use crate::{
     diff::NetnsChange,
     model::{self, Address, Dad, Fwmark, HostEnd, Kind, Link, LinkName, Mac, Route, Rule, Scope},
@@ -61,6 +62,8 @@ pub struct Numbers {
     pub links: BTreeMap<LinkName, u32>,
     /// Indexes for new links that are made from the host: free on both sides.
     pub spare: BTreeMap<LinkName, u32>,
+    /// Indexes of the host ends that have to be called by index.
+    pub host_ends: BTreeMap<LinkName, u32>,
     /// Links whose duplicate detection is shortened while they are made.
     pub fast_dad: BTreeSet<LinkName>,
 }
@@ -72,6 +75,10 @@ impl Numbers {
             return Ok(LOOPBACK);
         }
         self.links.get(name).copied().with_context(|| format!("link '{name}' has gone meanwhile"))
+    }
+
+    fn host_end(&self, name: &LinkName) -> Result<u32> {
+        self.host_ends.get(name).copied().with_context(|| format!("host end '{name}' has gone meanwhile"))
     }
 
     fn output(&self, name: Option<&LinkName>) -> Result<Option<u32>> {
@@ -161,10 +168,26 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
         // with NLM_F_EXCL the kernel refuses a rule beside a narrower one of the same priority (`rule_exists`)
         NetnsChange::AddRule(new) => vec![inside(RouteNetlinkMessage::NewRule(rule(new)), NLM_F_CREATE)],
         NetnsChange::RemoveRule(old) => vec![inside(RouteNetlinkMessage::DelRule(rule(old)), 0)],
-        NetnsChange::SetPort { .. }
-        | NetnsChange::SetVlans { .. }
-        | NetnsChange::AddHostAddress { .. }
-        | NetnsChange::RemoveHostAddress { .. } => bail!("not built"),
+        NetnsChange::SetPort { host_end, port } => vec![host(port::set_port(host_end, port))],
+        NetnsChange::SetVlans { host_end, before: _, after } => {
+            port::set_vlans(numbers.host_end(host_end)?, false, after).into_iter().map(host).collect()
+        }
+        NetnsChange::AddHostAddress { host_end, address } => {
+            let message = host_address(numbers.host_end(host_end)?, *address);
+            vec![Request { flags: NLM_F_CREATE | NLM_F_EXCL, ..host(RouteNetlinkMessage::NewAddress(message)) }]
+        }
+        NetnsChange::RemoveHostAddress { host_end, address } => {
+            let message = address_message(numbers.host_end(host_end)?, &Address::new(*address));
+            vec![host(RouteNetlinkMessage::DelAddress(message))]
+        }
+        // one by another link is not in the way (no NLM_F_EXCL)
+        NetnsChange::AddHostRoute { host_end, to } => {
+            let message = host_route(numbers.host_end(host_end)?, *to)?;
+            vec![Request { flags: NLM_F_CREATE, ..host(RouteNetlinkMessage::NewRoute(message)) }]
+        }
+        NetnsChange::RemoveHostRoute { host_end, to } => {
+            vec![host(RouteNetlinkMessage::DelRoute(host_route(numbers.host_end(host_end)?, *to)?))]
+        }
     })
 }
 
@@ -338,6 +361,23 @@ fn address_message(index: u32, address: &Address) -> AddressMessage {
         message.attributes.push(AddressAttribute::Address(peer));
     }
     message
+}
+
+/// An address of a host end. Without duplicate detection: there is nobody but the namespace, and it would wait for the peer. Without
+/// our mark: networkd, which has the address from its `.network` file, adds it once more without one.
+fn host_address(index: u32, address: IpNet) -> AddressMessage {
+    let mut message = address_message(index, &Address::new(address));
+    if address.addr().is_ipv6() {
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    message
+}
+
+/// A route of the host to what is behind a host end; as networkd makes it, which has it from its `.network` file.
+fn host_route(index: u32, to: IpNet) -> Result<RouteMessage> {
+    let mut message = route(Some(index), &Route::new(to))?;
+    message.header.protocol = RouteProtocol::Static;
+    Ok(message)
 }
 
 fn new_address(index: u32, address: &Address, dad: Dad) -> AddressMessage {

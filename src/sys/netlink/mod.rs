@@ -2,6 +2,7 @@
 //! `message`, read in `read`.
 
 mod message;
+mod port;
 mod read;
 mod socket;
 
@@ -9,7 +10,10 @@ pub use message::{
     Numbers, Request, Side, add_placeholders, loopback_up, neighbour_timer, remove_address, remove_links, rename, requests, set_mac,
     spare_index,
 };
-pub use read::{AddressState, KernelLink, PortState, RouteState, RuleState, addresses, link_by_index, link_by_name, links, routes, rules};
+pub use port::{host_ends, set_host_link, vlans};
+pub use read::{
+    AddressState, KernelLink, PortState, RouteState, RuleState, addresses, link_by_index, link_by_name, links, routes, routes_of, rules,
+};
 pub use socket::{Batch, Monitor, Refusal, Socket};
 
 /// `RTNLGRP_LINK`: links come, change and go.

@@ -9,15 +9,18 @@ use rtnetlink::{
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope},
-        link::{BridgePortState, InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+        link::{BridgePortState, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType},
         rule::{RuleAction, RuleAttribute, RuleMessage},
     },
 };
 use rustix::io::Errno;
 
-use super::{PROTOCOL, Socket};
-use crate::model::{self, Address, Fwmark, Mac, Route, Rule, Scope};
+use super::{
+    PROTOCOL, Socket,
+    port::{self, BridgeState},
+};
+use crate::model::{self, Address, Fwmark, Mac, Port, Route, Rule, Scope};
 
 /// A link as the kernel shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +42,9 @@ pub struct KernelLink {
     pub elsewhere: bool,
     /// As a bridge port it lets frames through.
     pub port: Option<PortState>,
+    /// As a bridge port: its settings, but for its VLANs.
+    pub settings: Port,
+    pub bridge: Option<BridgeState>,
 }
 
 /// What a bridge does with the frames of one port.
@@ -65,7 +71,11 @@ impl From<LinkMessage> for KernelLink {
                     for info in infos {
                         match info {
                             LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
-                            LinkInfo::PortData(InfoPortData::BridgePort(port)) => link.port = port_state(&port),
+                            LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
+                                link.port = port_state(&port);
+                                link.settings = port::settings(&port);
+                            }
+                            LinkInfo::Data(InfoData::Bridge(bridge)) => link.bridge = Some(port::bridge_state(&bridge)),
                             _ => {}
                         }
                     }
@@ -285,6 +295,26 @@ pub fn routes(socket: &mut Socket) -> Result<Vec<RouteState>> {
             _ => None,
         })
         .collect())
+}
+
+/// Lists the routes out of one link. The kernel picks them: a router may have a million others.
+pub fn routes_of(socket: &mut Socket, index: u32) -> Result<Vec<RouteState>> {
+    let mut all = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family;
+        request.attributes.push(RouteAttribute::Oif(index));
+        socket.set_filter(true);
+        let objects = socket.dump(&RouteNetlinkMessage::GetRoute(request)).context("failed to list routes");
+        socket.set_filter(false);
+        all.extend(objects?.into_iter().filter_map(|object| match object {
+            RouteNetlinkMessage::NewRoute(message) => RouteState::from_message(message),
+            _ => None,
+        }));
+    }
+    // a kernel before 4.20 does not pick
+    all.retain(|state| state.index == Some(index));
+    Ok(all)
 }
 
 /// A routing rule.

@@ -233,6 +233,11 @@ impl Socket {
         }
     }
 
+    /// Makes the kernel take the attributes of a dump's request for a filter (`NETLINK_GET_STRICT_CHK`), if it can.
+    pub fn set_filter(&mut self, on: bool) {
+        let _ = self.inner.set_netlink_get_strict_chk(on);
+    }
+
     /// Reads all objects of a kind, again if they changed meanwhile.
     pub fn dump<M: NetlinkSerializable + NetlinkDeserializable + Clone>(&mut self, request: &M) -> Result<Vec<M>> {
         let mut tries = 0;

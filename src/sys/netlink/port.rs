@@ -1,0 +1,193 @@
+//! Ports of bridges: their settings and VLANs -> messages, and back. Bridges themselves, too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use rtnetlink::packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    link::{
+        AfSpecBridge, BridgeFlag, BridgeStpState, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+        InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage,
+    },
+};
+
+use super::{Batch, Socket, link_by_name};
+use crate::{
+    diff::NetnsChange,
+    model::{HostLink, LinkName, Port, PortVlans, ranges},
+};
+
+/// The VLANs that there are; 0 and 4095 are reserved (`VLAN_VID_MASK`).
+const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
+
+/// A bridge, seen as the bridge itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BridgeState {
+    pub stp: bool,
+    pub vlan_filtering: bool,
+    /// The VLAN that a new port has, untagged; 0 is none.
+    pub default_pvid: u16,
+}
+
+pub(super) fn bridge_state(infos: &[InfoBridge]) -> BridgeState {
+    let mut state = BridgeState::default();
+    for info in infos {
+        match info {
+            InfoBridge::StpState(stp) => state.stp = *stp != BridgeStpState::Disabled,
+            InfoBridge::VlanFiltering(on) => state.vlan_filtering = *on,
+            InfoBridge::VlanDefaultPvid(id) => state.default_pvid = *id,
+            _ => {}
+        }
+    }
+    state
+}
+
+/// Reads the settings of a port; its VLANs are not among them (see [`vlans`]).
+pub(super) fn settings(infos: &[InfoBridgePort]) -> Port {
+    let mut port = Port::default();
+    for info in infos {
+        match info {
+            InfoBridgePort::Isolated(on) => port.isolated = Some(*on),
+            InfoBridgePort::HairpinMode(on) => port.hairpin = Some(*on),
+            InfoBridgePort::Learning(on) => port.learning = Some(*on),
+            InfoBridgePort::NeighSupress(on) => port.neighbor_suppression = Some(*on),
+            InfoBridgePort::FastLeave(on) => port.fast_leave = Some(*on),
+            InfoBridgePort::Cost(cost) => port.cost = Some(*cost),
+            InfoBridgePort::Priority(priority) => port.priority = Some(*priority),
+            _ => {}
+        }
+    }
+    port
+}
+
+/// Sets a port as it is asked for. Only `RTM_NEWLINK` takes the settings (`rtnl_changelink` calls `slave_changelink`);
+/// without `NLM_F_CREATE` it makes nothing.
+pub(super) fn set_port(name: &LinkName, port: &Port) -> RouteNetlinkMessage {
+    let Port { isolated, hairpin, learning, neighbor_suppression, fast_leave, cost, priority, vlans: _ } = port;
+    let infos = [
+        isolated.map(InfoBridgePort::Isolated),
+        hairpin.map(InfoBridgePort::HairpinMode),
+        learning.map(InfoBridgePort::Learning),
+        neighbor_suppression.map(InfoBridgePort::NeighSupress),
+        fast_leave.map(InfoBridgePort::FastLeave),
+        cost.map(InfoBridgePort::Cost),
+        priority.map(InfoBridgePort::Priority),
+    ];
+    let data = InfoPortData::BridgePort(infos.into_iter().flatten().collect());
+    change(name, vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(data)])
+}
+
+fn change(name: &LinkName, infos: Vec<LinkInfo>) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![LinkAttribute::IfName(name.to_string()), LinkAttribute::LinkInfo(infos)];
+    RouteNetlinkMessage::NewLink(message)
+}
+
+/// Gives a port, or the bridge itself, the VLANs that are asked for and takes it out of all others. First the new ones, so that
+/// those that stay are never missing; the kernel does not mind the removal of what is not there (`br_vlan_info`).
+pub(super) fn set_vlans(index: u32, is_bridge: bool, vlans: &PortVlans) -> Vec<RouteNetlinkMessage> {
+    let untagged = vlans.untagged.filter(|id| VLANS.contains(id));
+    let is_wanted = |id: &u16| untagged == Some(*id) || vlans.tagged.contains(id);
+    let all_others: BTreeSet<u16> = VLANS.filter(|id| !is_wanted(id)).collect();
+    let of_port = BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged;
+    let mut wanted: Vec<_> = untagged.map(|vid| AfSpecBridge::VlanInfo(BridgeVlanInfo { flags: of_port, vid })).into_iter().collect();
+    let tagged: BTreeSet<u16> = vlans.tagged.iter().copied().filter(|id| untagged != Some(*id)).collect();
+    wanted.extend(vlan_infos(&tagged));
+    let message = |mut infos: Vec<AfSpecBridge>| {
+        let mut message = LinkMessage::default();
+        message.header.interface_family = AddressFamily::Bridge;
+        message.header.index = index;
+        infos.extend(is_bridge.then_some(AfSpecBridge::Flags(BridgeFlag::LowerDev)));
+        message.attributes = vec![LinkAttribute::AfSpecBridge(infos)];
+        message
+    };
+    let add = (!wanted.is_empty()).then(|| RouteNetlinkMessage::SetLink(message(wanted)));
+    let remove = RouteNetlinkMessage::DelLink(message(vlan_infos(&all_others).collect()));
+    add.into_iter().chain([remove]).collect()
+}
+
+fn vlan_infos(ids: &BTreeSet<u16>) -> impl Iterator<Item = AfSpecBridge> {
+    let info = |vid, flags| AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid });
+    ranges(ids).flat_map(move |(first, last)| {
+        if first == last {
+            vec![info(first, BridgeVlanInfoFlags::empty())]
+        } else {
+            vec![info(first, BridgeVlanInfoFlags::RangeBegin), info(last, BridgeVlanInfoFlags::RangeEnd)]
+        }
+    })
+}
+
+/// Reads the VLANs of all bridge ports and bridges, by index. The kernel has no way to ask for one of them.
+pub fn vlans(socket: &mut Socket) -> Result<BTreeMap<u32, PortVlans>> {
+    let mut request = LinkMessage::default();
+    request.header.interface_family = AddressFamily::Bridge;
+    request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::BrvlanCompressed]));
+    let mut all: BTreeMap<u32, PortVlans> = BTreeMap::new();
+    for object in socket.dump(&RouteNetlinkMessage::GetLink(request)).context("failed to list VLANs of bridge ports")? {
+        let RouteNetlinkMessage::NewLink(message) = object else { continue };
+        let vlans = all.entry(message.header.index).or_insert_with(|| PortVlans { untagged: Some(0), ..PortVlans::default() });
+        let specs =
+            message.attributes.into_iter().filter_map(|a| if let LinkAttribute::AfSpecBridge(specs) = a { Some(specs) } else { None });
+        let mut begin = None;
+        for spec in specs.flatten() {
+            let AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid }) = spec else { continue };
+            if flags.contains(BridgeVlanInfoFlags::RangeBegin) {
+                begin = Some(vid);
+            } else if flags.contains(BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged) {
+                vlans.untagged = Some(vid);
+            } else {
+                vlans.tagged.extend(begin.take().unwrap_or(vid)..=vid);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Looks up the indexes of host ends that changes name, where the kernel takes no names.
+pub fn host_ends(socket: &mut Socket, changes: &[NetnsChange]) -> Result<BTreeMap<LinkName, u32>> {
+    let mut indexes = BTreeMap::new();
+    for change in changes {
+        let (NetnsChange::SetVlans { host_end, .. }
+        | NetnsChange::AddHostAddress { host_end, .. }
+        | NetnsChange::RemoveHostAddress { host_end, .. }
+        | NetnsChange::AddHostRoute { host_end, .. }
+        | NetnsChange::RemoveHostRoute { host_end, .. }) = change
+        else {
+            continue;
+        };
+        if !indexes.contains_key(host_end) {
+            indexes.extend(link_by_name(socket, host_end.as_str())?.map(|link| (host_end.clone(), link.index)));
+        }
+    }
+    Ok(indexes)
+}
+
+/// Sets what is asked for of a bridge or an uplink and differs; what networkd does at any time (up, ports, addresses) is left to
+/// it. Filtering begins last, when the VLANs are in place.
+pub fn set_host_link(socket: &mut Socket, name: &LinkName, before: &HostLink, after: &HostLink) -> Result<()> {
+    let HostLink { is_bridge, up: _, master: _, mac, mtu, addresses: _, stp, vlan_filtering, vlans } = after;
+    let Some(link) = link_by_name(socket, name.as_str())? else { return Ok(()) };
+    let mut messages = Vec::new();
+    let mut attributes: Vec<LinkAttribute> = Vec::new();
+    attributes.extend(mac.filter(|_| before.mac != *mac).map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    attributes.extend(mtu.filter(|_| before.mtu != *mtu).map(LinkAttribute::Mtu));
+    if !attributes.is_empty() {
+        let mut message = LinkMessage::default();
+        message.header.index = link.index;
+        message.attributes = attributes;
+        messages.push(RouteNetlinkMessage::SetLink(message));
+    }
+    let of_bridge = |info| change(name, vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(vec![info]))]);
+    let stp_state = |on| if on { BridgeStpState::KernelStp } else { BridgeStpState::Disabled };
+    messages.extend(stp.filter(|_| before.stp != *stp).map(|on| of_bridge(InfoBridge::StpState(stp_state(on)))));
+    if let Some(vlans) = vlans.as_ref().filter(|vlans| !before.vlans.as_ref().is_some_and(|before| before.has(vlans))) {
+        messages.extend(set_vlans(link.index, *is_bridge, vlans));
+    }
+    messages.extend(vlan_filtering.filter(|_| before.vlan_filtering != *vlan_filtering).map(|on| of_bridge(InfoBridge::VlanFiltering(on))));
+    let mut batch = Batch::default();
+    messages.into_iter().for_each(|message| batch.push((), message, 0));
+    match socket.request(batch)?.into_iter().next() {
+        Some(((), refusal)) => Err(refusal).with_context(|| format!("failed to set link '{name}' as configured")),
+        None => Ok(()),
+    }
+}
