@@ -10,6 +10,9 @@ STATIC  = RUSTFLAGS='-C target-feature=+crt-static' $(CARGO)
 # What install puts in place; the tests give their debug build.
 BIN     = $(TARGET)/release/netns-networkd
 
+# What the files in units/ say of where things are.
+PATHS = s|/usr/bin/netns-networkd|$(PREFIX)/bin/netns-networkd|; s|/usr/lib/netns-networkd|$(PREFIX)/lib/netns-networkd|
+
 LIB = $(DESTDIR)$(PREFIX)/lib/systemd
 DOC = $(DESTDIR)$(PREFIX)/share/doc/netns-networkd
 
@@ -30,9 +33,9 @@ install:
 	install -Dm755 '$(BIN)' '$(DESTDIR)$(PREFIX)/bin/netns-networkd'
 	install -d '$(LIB)/system' '$(LIB)/network' '$(DOC)/networkd' '$(DOC)/units'
 	for unit in $(wildcard units/*.service); do \
-	    sed 's|/usr/bin/netns-networkd|$(PREFIX)/bin/netns-networkd|' "$$unit" | \
-	        install -m644 /dev/stdin '$(LIB)/system/'"$${unit##*/}" || exit 1; \
+	    sed '$(PATHS)' "$$unit" | install -m644 /dev/stdin '$(LIB)/system/'"$${unit##*/}" || exit 1; \
 	done
+	sed '$(PATHS)' units/dhcpcd-hook | install -Dm755 /dev/stdin '$(DESTDIR)$(PREFIX)/lib/netns-networkd/dhcpcd-hook'
 	$(call install-files,networkd/*.network networkd/*.netdev,$(LIB)/network)
 	$(call install-files,networkd/*.example,$(DOC)/networkd)
 	$(call install-files,units/*.example,$(DOC)/units)

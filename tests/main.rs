@@ -10,6 +10,7 @@ mod docs;
 mod harness;
 mod host_bad_input;
 mod host_boot;
+mod host_dhcp;
 mod host_dns;
 mod host_failures;
 mod host_main;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         harness::trials,
         host_bad_input::trials,
         host_boot::trials,
+        host_dhcp::trials,
         host_dns::trials,
         host_failures::trials,
         host_main::trials,

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::dhcp;
 use crate::{
     desired::{self, HostFacts},
     diff::{NetnsChange, diff_netns},
@@ -328,6 +329,7 @@ pub fn down(name: &NetnsName) -> Result<()> {
         Ok(mut host) => take_away(name, &mut host, applied.as_ref(), &mut failures),
         Err(error) => failures.add(Err(error)),
     }
+    failures.add(dhcp::remove_resolv_conf(name));
     if failures.is_empty() {
         failures.add(fs::remove(&lock_path));
     }

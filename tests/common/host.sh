@@ -112,7 +112,7 @@ need_space() { # DIR MEGABYTES VARIABLE
 
 # --- the root file system --------------------------------------------------------------------------------
 
-PACKAGES=systemd,systemd-sysv,dbus,iproute2,iputils-ping,curl,nginx-light,lighttpd,python3-minimal,nftables,procps,netcat-openbsd
+PACKAGES=systemd,systemd-sysv,dbus,iproute2,iputils-ping,curl,nginx-light,lighttpd,python3-minimal,nftables,procps,netcat-openbsd,dhcpcd-base,dnsmasq-base
 
 # $PACKAGES and the functions below are the recipe: a change of any rebuilds every root file system.
 # Valid-Until: a mirror that stands still, as build machines often have, is good enough; signatures are checked.
