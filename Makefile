@@ -19,6 +19,7 @@ DOC = $(DESTDIR)$(PREFIX)/share/doc/netns-networkd
 help:
 	@echo 'make demo      shows it at work on a throw-away Debian host (root, Debian 12 or 13)'
 	@echo 'make test      runs every test; installs what it needs (root, Debian 12 or 13)'
+	@echo 'make test-vm   runs those of them that need a virtual machine'
 	@echo 'make build     builds $(BIN)'
 	@echo 'make install   installs under $$(DESTDIR)$$(PREFIX); PREFIX is $(PREFIX)'
 	@echo 'make clean     removes what was built'
@@ -52,10 +53,15 @@ test:
 	$(STATIC) clippy --locked --all-targets --target $(TUPLE) -- -D warnings
 	$(STATIC) test --locked --tests --target $(TUPLE)
 
+# Only what runs in the virtual machine; `test` has it, too.
+test-vm:
+	tests/common/host.sh setup
+	$(STATIC) test --locked --tests --target $(TUPLE) -- vm_
+
 demo:
 	tests/demo.sh
 
 clean:
 	$(CARGO) clean
 
-.PHONY: help build install test demo clean
+.PHONY: help build install test test-vm demo clean

@@ -24,6 +24,8 @@ mod laws;
 mod netns;
 mod netns_change;
 mod render;
+mod vm_links;
+mod vm_wireguard;
 
 use std::process::ExitCode;
 
@@ -51,6 +53,8 @@ fn main() -> ExitCode {
         netns::trials,
         netns_change::trials,
         render::trials,
+        vm_links::trials,
+        vm_wireguard::trials,
     ];
 
     common::keep_panics_of_trials();
