@@ -53,10 +53,9 @@ impl Shell for Links {
 
 impl Drop for Links {
     fn drop(&mut self) {
-        let _ = self.sh(
-            "systemctl stop 'netns-hold@*'; ip netns delete far 2>/dev/null; rm -f /etc/netns-networkd/*.toml; netns-networkd sync
-             ip link set ens4 down; ip link set ens5 down",
-        );
+        let _ = self
+            .sh("systemctl stop 'netns-hold@*'; ip netns delete far 2>/dev/null; rm -f /etc/netns-networkd/*.toml; netns-networkd sync
+             ip link set ens4 down; ip link set ens5 down");
     }
 }
 
@@ -91,7 +90,9 @@ addresses = ["203.0.113.1/32"]
     links.assert_ping("iv", "192.0.2.2", true);
     links.assert_ping("mv", "2001:db8:1::1", true);
     links.assert_ping("mv", "203.0.113.1", true);
-    let _ = links.sh("systemctl stop 'netns-hold@*'; until [ -z \"$(ls /run/netns)\" ]; do sleep 0.1; done; ip link del eth0; ip link del eth1").ok();
+    let _ = links
+        .sh("systemctl stop 'netns-hold@*'; until [ -z \"$(ls /run/netns)\" ]; do sleep 0.1; done; ip link del eth0; ip link del eth1")
+        .ok();
     assert_eq!(links.sh("ip -br link").ok().stdout, before, "nothing is left");
 }
 
@@ -160,8 +161,10 @@ fn vlans_are_kept_apart() {
     };
     check(false);
     let vlans = |port: &str| {
-        let script = format!("bridge -j vlan show dev {port} | python3 -c 'import json,sys
-for v in json.load(sys.stdin)[0][\"vlans\"]: print(v[\"vlan\"], v.get(\"vlanEnd\", \"\"), *v.get(\"flags\", []))' | sed 's/ *$//'");
+        let script = format!(
+            "bridge -j vlan show dev {port} | python3 -c 'import json,sys
+for v in json.load(sys.stdin)[0][\"vlans\"]: print(v[\"vlan\"], v.get(\"vlanEnd\", \"\"), *v.get(\"flags\", []))' | sed 's/ *$//'"
+        );
         links.sh(&script).ok().stdout
     };
     assert_eq!(vlans("c-eth0"), "20  PVID Egress Untagged\n30\n40 42\n");
@@ -172,7 +175,9 @@ for v in json.load(sys.stdin)[0][\"vlans\"]: print(v[\"vlan\"], v.get(\"vlanEnd\
     links.assert_ping("far", "192.0.2.1", true);
     links.assert_ping("far", "192.0.2.3", false);
     // whatever networkd does
-    for disturb in ["networkctl reload", "networkctl reconfigure a-eth0 c-eth0 plain-eth0 ens4", "systemctl restart systemd-networkd; sleep 3"] {
+    for disturb in
+        ["networkctl reload", "networkctl reconfigure a-eth0 c-eth0 plain-eth0 ens4", "systemctl restart systemd-networkd; sleep 3"]
+    {
         let _ = links.sh(disturb).ok();
         check(false);
     }
