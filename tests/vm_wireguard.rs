@@ -191,7 +191,7 @@ ip -n vpn addr add 10.7.0.2/24 dev eth9; ip -n vpn link set eth9 up";
 fn nothing_leaves_beside_the_tunnel() {
     let net = tunnel!();
     let rules = "table inet fence { chain out { type filter hook output priority 0; policy drop; oifname { lo, wg0 } accept; }\n\
-                 chain in { type filter hook input priority 0; policy drop; iifname lo accept; ct state established,related accept; } }\n";
+                 chain in { type filter hook input priority 0; policy drop; iifname lo accept; ct state established,related accept; }\n}\n";
     net.write_file("/etc/netns-networkd/vpn.nft", rules);
     let config = |nftables: &str| {
         net.config("", "");
@@ -367,7 +367,7 @@ fn port_is_free_for_the_next_start() {
     let net = tunnel!();
     net.config("listen-port = 51900", "");
     net.up();
-    let _ = net.sh("for n in $(seq 10); do systemctl restart netns@vpn; systemctl stop t-vpn; systemctl start t-vpn; done").ok();
+    let _ = net.sh("for n in 1 2 3; do systemctl restart netns@vpn; systemctl stop t-vpn; systemctl start t-vpn; done").ok();
     let _ = net.ping("10.100.9.1").ok();
     let _ = net
         .sh("systemctl stop t-vpn netns@vpn; ip link add taken type wireguard; wg set taken listen-port 51900; ip link set taken up")
