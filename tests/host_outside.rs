@@ -187,7 +187,7 @@ fn port_settings_hold_on_a_bridge_of_somebody_else(suite: Suite) {
     let lab = Lab::new(suite);
     let _ = lab.sh("ip link add br0 address 02:00:00:00:51:01 type bridge; ip addr add 10.51.0.1/24 dev br0; ip link set br0 up").ok();
     // but for what changes with its ports, which come and go
-    let look = "ip -d link show br0 | sed -E 's/ [a-z_]*_timer +[0-9.]*//g; s/state [A-Z]*//; s/<[A-Z,_-]*>//; s/ (fdb_n_learned|topology_change[a-z_]*) [0-9]*//g; s/qlen.*//'
+    let look = "ip -d link show br0 | sed -E 's/ [a-z_]*_timer +[0-9.]*//g; s/state [A-Z]*//; s/<[A-Z,_-]*>//; s/ (fdb_n_learned|topology_change[a-z_]*) [0-9]*//g; s/qlen.*//; s/numtxqueues.*//'
                 ip -4 -o addr show br0 | cut -d' ' -f7";
     let before = lab.sh(look).ok().stdout;
     settings_hold(&lab, "");
