@@ -10,12 +10,16 @@ STATIC  = RUSTFLAGS='-C target-feature=+crt-static' $(CARGO)
 # What install puts in place; the tests give their debug build.
 BIN     = $(TARGET)/release/netns-networkd
 
+# What the files in units/ say of where things are.
+PATHS = s|/usr/bin/netns-networkd|$(PREFIX)/bin/netns-networkd|; s|/usr/lib/netns-networkd|$(PREFIX)/lib/netns-networkd|
+
 LIB = $(DESTDIR)$(PREFIX)/lib/systemd
 DOC = $(DESTDIR)$(PREFIX)/share/doc/netns-networkd
 
 help:
 	@echo 'make demo      shows it at work on a throw-away Debian host (root, Debian 12 or 13)'
 	@echo 'make test      runs every test; installs what it needs (root, Debian 12 or 13)'
+	@echo 'make test-vm   runs those of them that need a virtual machine'
 	@echo 'make build     builds $(BIN)'
 	@echo 'make install   installs under $$(DESTDIR)$$(PREFIX); PREFIX is $(PREFIX)'
 	@echo 'make clean     removes what was built'
@@ -30,9 +34,9 @@ install:
 	install -Dm755 '$(BIN)' '$(DESTDIR)$(PREFIX)/bin/netns-networkd'
 	install -d '$(LIB)/system' '$(LIB)/network' '$(DOC)/networkd' '$(DOC)/units'
 	for unit in $(wildcard units/*.service); do \
-	    sed 's|/usr/bin/netns-networkd|$(PREFIX)/bin/netns-networkd|' "$$unit" | \
-	        install -m644 /dev/stdin '$(LIB)/system/'"$${unit##*/}" || exit 1; \
+	    sed '$(PATHS)' "$$unit" | install -m644 /dev/stdin '$(LIB)/system/'"$${unit##*/}" || exit 1; \
 	done
+	sed '$(PATHS)' units/dhcpcd-hook | install -Dm755 /dev/stdin '$(DESTDIR)$(PREFIX)/lib/netns-networkd/dhcpcd-hook'
 	$(call install-files,networkd/*.network networkd/*.netdev,$(LIB)/network)
 	$(call install-files,networkd/*.example,$(DOC)/networkd)
 	$(call install-files,units/*.example,$(DOC)/units)
@@ -49,10 +53,15 @@ test:
 	$(STATIC) clippy --locked --all-targets --target $(TUPLE) -- -D warnings
 	$(STATIC) test --locked --tests --target $(TUPLE)
 
+# Only what runs in the virtual machine; `test` has it, too.
+test-vm:
+	tests/common/host.sh setup
+	$(STATIC) test --locked --tests --target $(TUPLE) -- vm_
+
 demo:
 	tests/demo.sh
 
 clean:
 	$(CARGO) clean
 
-.PHONY: help build install test demo clean
+.PHONY: help build install test test-vm demo clean

@@ -37,6 +37,10 @@ pub enum Command {
     Up(Up),
     /// Removes a namespace; what netns@NAME.service runs when its last service has stopped.
     Down(Down),
+    /// Waits until a namespace has its addresses by DHCP; what netns-online@NAME.service runs.
+    Online(Online),
+    /// Takes over what a DHCP client has learned, from its environment; what dhcpcd in netns-dhcp@NAME.service runs.
+    DhcpEvent(DhcpEvent),
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +76,18 @@ pub struct Up {
 
 #[derive(Debug, Args)]
 pub struct Down {
+    #[arg(value_parser = NetnsName::parse)]
+    pub name: NetnsName,
+}
+
+#[derive(Debug, Args)]
+pub struct Online {
+    #[arg(value_parser = NetnsName::parse)]
+    pub name: NetnsName,
+}
+
+#[derive(Debug, Args)]
+pub struct DhcpEvent {
     #[arg(value_parser = NetnsName::parse)]
     pub name: NetnsName,
 }

@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 
 use crate::{
-    config::{Bridge, Config, Namespace, Uplink},
+    config::{Bridge, Config, Dhcp, Namespace, Uplink},
     derive::{self, End},
     model::{
-        CREDENTIALS, File, HostEnd, HostLink, Kind, LinkName, Mac, Netns, NetnsName, Place, Port, PortVlans, Provenance, Ruleset, State,
-        Unit, UnitName, Wireguard, is_credential,
+        CREDENTIALS, File, HostEnd, HostLink, Kind, LinkName, Mac, Netns, NetnsName, Place, Port, PortVlans, Provenance, Route, Ruleset,
+        State, Unit, UnitName, Wireguard, is_credential,
     },
     render,
 };
@@ -25,6 +25,8 @@ pub const NETNS_ETC: &str = "/etc/netns";
 /// The files there that `dns` makes.
 pub const RESOLV_CONF: &str = "resolv.conf";
 pub const NSSWITCH_CONF: &str = "nsswitch.conf";
+/// Settings of the DHCP client of each namespace that has one, and its leases.
+pub const DHCP: &str = "/var/lib/netns-networkd/dhcp";
 /// One record for each namespace: what `up` reads.
 pub const RECORDS: &str = "/var/lib/netns-networkd/netns";
 
@@ -63,6 +65,12 @@ pub const SYSCTL: [(&str, &str); 7] = [
 #[must_use]
 pub fn record_path(name: &NetnsName) -> PathBuf {
     Path::new(RECORDS).join(format!("{name}.toml"))
+}
+
+/// Gives the path of the settings of a namespace's DHCP client.
+#[must_use]
+pub fn dhcp_path(name: &NetnsName) -> PathBuf {
+    Path::new(DHCP).join(format!("{name}.conf"))
 }
 
 /// Gives the path of the copy of a namespace's nftables ruleset that `up` loads.
@@ -172,7 +180,7 @@ fn add_bridge(state: &mut State, name: &LinkName, bridge: &Bridge, config: &Conf
 }
 
 fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, config: &Config, facts: &Facts) -> Result<()> {
-    let Namespace { description, services, dns, dns_search, dns_options, nftables, dhcp: _, netns } = namespace;
+    let Namespace { description, services, dns, dns_search, dns_options, nftables, dhcp, netns } = namespace;
     let source = &netns.source;
     let mut netns = netns.clone();
     for (key, value) in SYSCTL {
@@ -199,6 +207,10 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
             end.routes = ips.filter(|ip| !end.addresses.iter().any(|net| net.contains(ip))).map(IpNet::from).collect();
         }
     }
+    if !dhcp.is_empty() {
+        put(state, dhcp_path(name), render::dhcpcd_conf(dhcp, &netns));
+        share_links(&mut netns, dhcp);
+    }
     let record = toml::to_string(&netns).with_context(|| format!("failed to write down netns '{name}'"))?;
     put(state, record_path(name), record);
 
@@ -213,9 +225,9 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
     let tunnels = netns.links.values().filter_map(|link| link.kind.wireguard());
     let credentials: BTreeMap<&str, bool> =
         tunnels.flat_map(Wireguard::credentials).map(|name| (name.as_str(), facts.encrypted.contains(name))).collect();
-    if description.is_some() || !credentials.is_empty() {
+    if description.is_some() || !credentials.is_empty() || !dhcp.is_empty() {
         let path = Path::new(SYSTEMD).join(format!("netns@{name}.service.d/50-netns-networkd.conf"));
-        put(state, path, render::netns_drop_in(name, description.as_deref(), &credentials, source));
+        put(state, path, render::netns_drop_in(name, description.as_deref(), !dhcp.is_empty(), &credentials, source));
     }
     let has_dns = !dns.is_empty() || !dns_search.is_empty() || !dns_options.is_empty();
     let own = facts.etc.get(name).into_iter().flatten();
@@ -224,18 +236,49 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
         put(state, etc_path(name, RESOLV_CONF), render::resolv_conf(dns, dns_search, dns_options, source));
         etc.insert(RESOLV_CONF.to_owned(), Provenance::Ours);
     }
+    if !dhcp.is_empty() {
+        // made from the leases before services start, if nobody else has made one
+        etc.entry(RESOLV_CONF.to_owned()).or_insert(Provenance::Ours);
+    }
     // an admin's own resolv.conf is asked only if nothing else is asked before it
     if has_dns || (etc.contains_key(RESOLV_CONF) && !etc.contains_key(NSSWITCH_CONF)) {
         put(state, etc_path(name, NSSWITCH_CONF), render::nsswitch_conf(facts.nsswitch.as_deref(), source));
         etc.insert(NSSWITCH_CONF.to_owned(), Provenance::Ours);
     }
     for unit in services {
-        put(state, drop_in_path(unit), render::unit_drop_in(unit, name, &etc, source));
+        put(state, drop_in_path(unit), render::unit_drop_in(unit, name, &etc, !dhcp.is_empty(), source));
         let etc = if unit.is_socket() { BTreeSet::new() } else { etc.keys().cloned().collect() };
         state.units.insert(unit.clone(), Unit { bound_to: Some(name.clone()), runs_in: Some(Place::Netns(name.clone())), etc });
     }
     state.netns.insert(name.clone(), netns);
     Ok(())
+}
+
+/// Makes a namespace's own part of links that dhcpcd sets addresses and routes of, too.
+///
+/// dhcpcd handles router advertisements itself; the kernel must not beside it. And it replaces routes out of its link to the
+/// destinations of its own, whoever made them: the kernel's to the networks of addresses are not seen here when they are missing,
+/// so they are made as routes of ours, which are put back.
+fn share_links(netns: &mut Netns, dhcp: &BTreeMap<LinkName, Dhcp>) {
+    for (name, families) in dhcp {
+        let Some(link) = netns.links.get_mut(name) else { continue };
+        link.accept_ra &= *families == Dhcp::Ipv4;
+        for address in &mut link.addresses {
+            let net = address.address.trunc();
+            let is_v4 = net.addr().is_ipv4();
+            let shared = if is_v4 { *families != Dhcp::Ipv6 } else { *families != Dhcp::Ipv4 };
+            if !shared || address.no_prefix_route || address.peer.is_some() || net.prefix_len() == net.max_prefix_len() {
+                continue;
+            }
+            address.no_prefix_route = true;
+            // as the kernel makes them (IP6_RT_PRIO_ADDRCONF)
+            let (source, metric) = if is_v4 { (Some(address.address.addr()), None) } else { (None, Some(256)) };
+            let route = Route { source, metric, ..Route::new(net) };
+            if !link.routes.iter().any(|other| other.key() == route.key()) {
+                link.routes.push(route);
+            }
+        }
+    }
 }
 
 /// What namespaces take over from a link on the host.

@@ -24,6 +24,7 @@ pub enum Change {
     HostLink { name: LinkName, before: Option<HostLink>, after: Option<HostLink> },
     Unit { name: UnitName, before: Unit, after: Unit },
     Netns { name: NetnsName, change: NetnsChange },
+    Client { name: NetnsName, before: Option<bool>, after: bool },
 }
 
 /// One difference in a namespace, exact enough to be sent to the kernel.
@@ -162,6 +163,17 @@ pub fn diff(observed: &State, desired: &State) -> Vec<Change> {
     for (name, before) in &observed.units {
         if !desired.units.contains_key(name) && *before != Unit::default() {
             changes.push(Change::Unit { name: name.clone(), before: before.clone(), after: Unit::default() });
+        }
+    }
+    for (name, after) in &desired.clients {
+        let before = observed.clients.get(name).copied();
+        if before != Some(*after) {
+            changes.push(Change::Client { name: name.clone(), before, after: true });
+        }
+    }
+    for (name, before) in &observed.clients {
+        if !desired.clients.contains_key(name) {
+            changes.push(Change::Client { name: name.clone(), before: Some(*before), after: false });
         }
     }
     for (name, after) in &desired.netns {
@@ -541,6 +553,9 @@ impl fmt::Display for Change {
             Self::Unit { name, before, after } => write_unit(f, name, before, after),
             Self::Netns { name, change: change @ (NetnsChange::Add | NetnsChange::Remove) } => write!(f, "{change} '{name}'"),
             Self::Netns { name, change } => write!(f, "{change} in netns '{name}'"),
+            Self::Client { name, before: None, .. } => write!(f, "start DHCP client of netns '{name}'"),
+            Self::Client { name, after: true, .. } => write!(f, "restart DHCP client of netns '{name}'"),
+            Self::Client { name, after: false, .. } => write!(f, "stop DHCP client of netns '{name}'"),
         }
     }
 }

@@ -32,6 +32,9 @@ pub enum Step {
     Hold(NetnsName),
     Release(NetnsName),
     Converge(NetnsName),
+    StartClient(NetnsName),
+    RestartClient(NetnsName),
+    StopClient(NetnsName),
     Restart(UnitName),
     /// Sets what networkd does not change on a link that is there.
     SetLink(LinkName),
@@ -100,7 +103,7 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     // namespaces that must stay although no unit names them: a process of another binding is still inside
     let mut needed = BTreeSet::new();
     let mut converge = BTreeSet::new();
-    let mut restarts = Vec::new();
+    let (mut clients, mut restarts) = (Vec::new(), Vec::new());
     let (mut uplinks, mut bridges) = (Vec::new(), Vec::new());
 
     for change in changes {
@@ -164,6 +167,9 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
             Change::Netns { name, .. } => {
                 converge.insert(name.clone());
             }
+            Change::Client { name, before: Some(_), after: true } => clients.push(Step::RestartClient(name.clone())),
+            Change::Client { name, after: true, .. } => clients.push(Step::StartClient(name.clone())),
+            Change::Client { name, after: false, .. } => clients.push(Step::StopClient(name.clone())),
         }
         plan.changes.push(change);
     }
@@ -176,6 +182,7 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     plan.steps.extend(converge.into_iter().map(Step::Converge));
     plan.steps.extend(uplinks);
     plan.steps.extend(bridges);
+    plan.steps.extend(clients);
     plan.steps.extend(restarts.into_iter().map(Step::Restart));
     let held: BTreeSet<_> = hold.union(&request.held).cloned().collect();
     // After a run that was cut off, systemd may still have the old settings: which holds are needed shows in the next look.
@@ -204,6 +211,9 @@ impl fmt::Display for Step {
             Self::Hold(netns) => write!(f, "hold netns '{netns}' while units change (start netns-hold@{netns}.service)"),
             Self::Release(netns) => write!(f, "end the hold on netns '{netns}' (stop netns-hold@{netns}.service)"),
             Self::Converge(netns) => write!(f, "change netns '{netns}' while it runs"),
+            Self::StartClient(netns) => write!(f, "start DHCP client of netns '{netns}'"),
+            Self::RestartClient(netns) => write!(f, "restart DHCP client of netns '{netns}'"),
+            Self::StopClient(netns) => write!(f, "stop DHCP client of netns '{netns}'"),
             Self::Restart(unit) => write!(f, "restart {unit}"),
             Self::SetLink(name) => write!(f, "set link '{name}' as configured"),
             Self::RemoveBridge(name) => write!(f, "remove bridge '{name}'"),

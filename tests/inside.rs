@@ -436,6 +436,21 @@ fn kinds_change_only_with_a_restart() {
     );
     assert_settled(&net);
     assert_eq!(net.sh("ip link show mail-eth0").code, 1);
+    // to a link of the host, and back
+    net.configure(PHYSICAL);
+    let output = net.up("mail").ok();
+    assert!(output.stdout.contains("remove link 'eth0' with kind macvlan on 'lan0'\n"), "{output}");
+    assert!(output.stdout.contains("move the host's link 'lan0' in as 'eth0'\n"), "{output}");
+    assert_settled(&net);
+    net.configure(&interface("isolated = true\nhost-name = \"other\""));
+    let live = net.run(&["netns-networkd", "--verbose", "up", "--live", "mail"]).ok();
+    assert_eq!(live.stdout, "", "nothing of the new pair");
+    let output = net.up("mail").ok();
+    assert!(output.stdout.contains("give link 'eth0' back to the host as 'lan0'\n"), "{output}");
+    assert_settled(&net);
+    net.configure(&interface("isolated = true\nhost-name = \"third\""));
+    let live = net.run(&["netns-networkd", "--verbose", "up", "--live", "mail"]).ok();
+    assert_eq!(live.stdout, "", "no port settings of a host end that is not there");
 }
 
 fn address_tables() {

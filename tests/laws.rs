@@ -267,8 +267,10 @@ fn state(observed: bool) -> impl Strategy<Value = State> {
         btree_map(link, host_link(), 0..3),
         btree_map(unit, binding, 0..3),
         btree_map(ns(), netns(observed), 0..3),
+        // what is desired always has its settings
+        btree_map(ns(), any::<bool>().prop_map(move |read| read || !observed), 0..3),
     )
-        .prop_map(|(files, links, units, netns)| State { files, links, units, netns })
+        .prop_map(|(files, links, units, netns, clients)| State { files, links, units, netns, clients })
 }
 
 fn no_diff_to_itself() {
@@ -300,6 +302,8 @@ fn a_diff_applied_gives_the_desired_state() {
                     assert!(got.netns.insert(name, Netns::default()).is_none(), "it exists");
                 }
                 Change::Netns { name, change: NetnsChange::Remove } => assert!(got.netns.remove(&name).is_some(), "it is not there"),
+                Change::Client { name, before, after: true } => assert_eq!(got.clients.insert(name, true), before),
+                Change::Client { name, before, after: false } => assert_eq!(got.clients.remove(&name), before),
                 Change::Netns { name, change } => inside.entry(name).or_default().push(change),
             }
         }

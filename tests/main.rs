@@ -10,6 +10,7 @@ mod docs;
 mod harness;
 mod host_bad_input;
 mod host_boot;
+mod host_dhcp;
 mod host_dns;
 mod host_failures;
 mod host_main;
@@ -23,6 +24,9 @@ mod laws;
 mod netns;
 mod netns_change;
 mod render;
+mod vm_links;
+mod vm_vlan;
+mod vm_wireguard;
 
 use std::process::ExitCode;
 
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
         harness::trials,
         host_bad_input::trials,
         host_boot::trials,
+        host_dhcp::trials,
         host_dns::trials,
         host_failures::trials,
         host_main::trials,
@@ -49,6 +54,9 @@ fn main() -> ExitCode {
         netns::trials,
         netns_change::trials,
         render::trials,
+        vm_links::trials,
+        vm_vlan::trials,
+        vm_wireguard::trials,
     ];
 
     common::keep_panics_of_trials();

@@ -14,7 +14,9 @@ use libtest_mimic::Trial;
 use netns_networkd::config::{Bridge, SourceFile, Uplink, parse};
 use netns_networkd::desired::{Facts, desired};
 use netns_networkd::diff::diff;
-use netns_networkd::model::{HostEnd, LinkName, Mac, NetnsName, Port, PortVlans, Provenance, Route, RouteType, Scope, State, UnitName};
+use netns_networkd::model::{
+    HostEnd, LinkName, Mac, Netns, NetnsName, Port, PortVlans, Provenance, Route, RouteType, Scope, State, UnitName,
+};
 use netns_networkd::render;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -109,7 +111,7 @@ fn every_file_is_whole() {
             }
             seen += 1;
             assert!(file.content.starts_with("# Made by netns-networkd from /etc/netns-networkd/config.toml; "), "{at}: says its source");
-            if !path.starts_with("/etc/netns") {
+            if path.starts_with("/etc/systemd") {
                 let parsed = parse_unit(&file.content);
                 assert_eq!(body(&file.content), written_again(&parsed), "{at}: parsed and written again");
             }
@@ -435,13 +437,15 @@ fn unit_name() -> impl Strategy<Value = UnitName> {
 
 fn drop_ins_say_the_namespace() {
     let files = btree_map("hosts|resolv[.]conf|nsswitch[.]conf|[a-z][a-z+@_.-]{0,9}", any::<bool>(), 0..4);
-    law(256, (unit_name(), netns_name(), files), |(unit, netns, files)| {
+    law(256, (unit_name(), netns_name(), files, any::<bool>()), |(unit, netns, files, dhcp)| {
         let whose = |ours| if ours { Provenance::Ours } else { Provenance::Foreign };
         let etc = files.iter().map(|(name, ours)| (name.clone(), whose(*ours))).collect();
-        let mut file = Settings::of(&render::unit_drop_in(&unit, &netns, &etc, "a.toml:1"));
+        let mut file = Settings::of(&render::unit_drop_in(&unit, &netns, &etc, dhcp, "a.toml:1"));
         let netns_unit = format!("netns@{netns}.service");
         assert_eq!(file.one("Unit", "BindsTo").as_ref(), Some(&netns_unit));
-        assert_eq!(file.one("Unit", "After").as_ref(), Some(&netns_unit));
+        let online_unit = dhcp.then(|| format!("netns-online@{netns}.service"));
+        assert_eq!(file.one("Unit", "Requires"), online_unit);
+        assert_eq!(file.all("Unit", "After"), [Some(netns_unit), online_unit].into_iter().flatten().collect::<Vec<_>>());
         let section = if unit.as_str().ends_with(".socket") { "Socket" } else { "Service" };
         assert_eq!(file.one(section, "NetworkNamespacePath"), Some(format!("/run/netns/{netns}")));
         let binds = file.all(section, "BindReadOnlyPaths");
@@ -459,7 +463,8 @@ fn drop_ins_say_the_namespace() {
 fn descriptions_come_back() {
     let text = "([^\\p{C}\\s][^\\p{C}]{0,60})?[^\\p{C}\\s\\\\]";
     law(256, (netns_name(), text), |(netns, description)| {
-        let mut file = Settings::of(&render::netns_drop_in(&netns, Some(&description), &[("50%.key", true)].into(), "a.toml:1"));
+        let mut file = Settings::of(&render::netns_drop_in(&netns, Some(&description), true, &[("50%.key", true)].into(), "a.toml:1"));
+        assert_eq!(file.one("Unit", "Wants"), Some(format!("netns-dhcp@{netns}.service")));
         let said = file.one("Unit", "Description").unwrap();
         assert_eq!(file.one("Service", "LoadCredentialEncrypted").as_deref(), Some("50%%.key"));
         file.assert_empty();
@@ -524,8 +529,9 @@ fn source_names_cannot_write_lines() {
         render::port_network(&HostEnd::new(bridge.clone()), &bridge, evil),
         render::foreign_port_network(&bridge, evil),
         render::pair_network(&HostEnd::new(bridge.clone()), evil),
-        render::unit_drop_in(&UnitName::parse("a.service").unwrap(), &netns, &BTreeMap::new(), evil),
-        render::netns_drop_in(&netns, Some("text"), &[("a.key", false)].into(), evil),
+        render::unit_drop_in(&UnitName::parse("a.service").unwrap(), &netns, &BTreeMap::new(), true, evil),
+        render::netns_drop_in(&netns, Some("text"), true, &[("a.key", false)].into(), evil),
+        render::dhcpcd_conf(&BTreeMap::new(), &Netns { source: evil.to_owned(), ..Netns::default() }),
         render::resolv_conf(&["192.0.2.1".parse().unwrap()], &[], &[], evil),
         render::nsswitch_conf(None, evil),
     ];

@@ -1,12 +1,18 @@
-//! Bridges that keep VLANs apart, for a machine with a kernel that can: [`crate::vm`] has one.
+//! Bridges that keep VLANs apart, on Debian's own kernel.
 //!
-//! The machine's `ens4` becomes an uplink; `ens5`, on the same wire, is the switch at its other end, in a namespace `out`.
+//! `ens4` becomes an uplink; `ens5`, on the same wire, is the switch at its other end, in a namespace `out`.
 
 use std::time::Duration;
 
+use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::common::Shell;
+use crate::common::{Shell, Vm};
+use crate::{skip, trials};
+
+pub fn trials() -> Vec<Trial> {
+    trials![keep_ports_apart, change_live, on_a_bridge_of_somebody_else]
+}
 
 const SECONDS: Duration = Duration::from_secs(30);
 
@@ -37,7 +43,7 @@ const NAMES: [&str; 5] = ["one", "too", "two", "trunk", "guest"];
 
 /// Brings up a configuration and the switch outside.
 #[track_caller]
-fn set_up(vm: &impl Shell, config: &str) {
+fn set_up(vm: &Vm, config: &str) {
     vm.write_file("/etc/netns-networkd/vlan.toml", config);
     let _ = vm.run(&["netns-networkd", "sync"]).ok();
     assert_settled(vm);
@@ -57,7 +63,7 @@ fn set_up(vm: &impl Shell, config: &str) {
 }
 
 #[track_caller]
-fn take_down(vm: &impl Shell) {
+fn take_down(vm: &Vm) {
     let _ = vm
         .sh(&format!(
             "for name in {}; do systemctl stop netns-hold@$name; done; for name in out10 out20 out40 in20 out; do ip netns del $name; done
@@ -73,13 +79,13 @@ fn take_down(vm: &impl Shell) {
 
 /// Asserts that nothing is left to do.
 #[track_caller]
-fn assert_settled(vm: &impl Shell) {
+fn assert_settled(vm: &Vm) {
     let output = vm.run(&["netns-networkd", "sync"]).ok();
     assert!(output.stdout.is_empty() && output.stderr.is_empty(), "sync should have nothing to do or say\n{output}");
 }
 
 #[track_caller]
-fn assert_reaches(vm: &impl Shell, netns: &str, to: &str, reaches: bool) {
+fn assert_reaches(vm: &Vm, netns: &str, to: &str, reaches: bool) {
     let ping = format!("ip netns exec {netns} ping -n -c 1 -W 1 {to}");
     if reaches {
         // the kernel remembers for a moment that a neighbour did not answer
@@ -91,7 +97,7 @@ fn assert_reaches(vm: &impl Shell, netns: &str, to: &str, reaches: bool) {
 
 /// The VLANs of a port as `bridge vlan` has them: `1P 10 20-22`.
 #[track_caller]
-fn vlans(vm: &impl Shell, port: &str) -> String {
+fn vlans(vm: &Vm, port: &str) -> String {
     let all: Value = serde_json::from_str(&vm.run(&["bridge", "-j", "-c", "vlan", "show", "dev", port]).ok().stdout).unwrap();
     let words = all[0]["vlans"].as_array().into_iter().flatten().map(|vlan| {
         let flags: Vec<&str> = vlan["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -107,7 +113,7 @@ fn vlans(vm: &impl Shell, port: &str) -> String {
 }
 
 #[track_caller]
-fn assert_vlans(vm: &impl Shell, wanted: &[(&str, &str)]) {
+fn assert_vlans(vm: &Vm, wanted: &[(&str, &str)]) {
     let now: Vec<(&str, String)> = wanted.iter().map(|(port, _)| (*port, vlans(vm, port))).collect();
     let wanted: Vec<(&str, String)> = wanted.iter().map(|(port, vlans)| (*port, (*vlans).to_owned())).collect();
     assert_eq!(now, wanted);
@@ -115,18 +121,25 @@ fn assert_vlans(vm: &impl Shell, wanted: &[(&str, &str)]) {
 
 /// Pings over the bridge while something changes, and asserts that at most so many are lost.
 #[track_caller]
-fn while_pinging(vm: &impl Shell, netns: &str, to: &str, lost: u32, work: impl FnOnce()) {
+fn while_pinging(vm: &Vm, netns: &str, to: &str, lost: u32, work: impl FnOnce()) {
     let _ = vm.sh(&format!("ip netns exec {netns} ping -n -q -i 0.1 {to} >/run/pings 2>&1 & echo $! >/run/pings.pid")).ok();
     work();
-    let said = vm.sh("kill -INT $(cat /run/pings.pid); while kill -0 $(cat /run/pings.pid) 2>/dev/null; do sleep 0.05; done; cat /run/pings").ok().stdout;
-    let numbers: Vec<u32> = said.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
-    let line = said.lines().find(|line| line.contains("packets transmitted")).unwrap_or_else(|| panic!("{said} {numbers:?}"));
+    let said = vm
+        .sh("kill -INT $(cat /run/pings.pid); while kill -0 $(cat /run/pings.pid) 2>/dev/null; do sleep 0.05; done; cat /run/pings")
+        .ok()
+        .stdout;
+    let line = said.lines().find(|line| line.contains("packets transmitted")).unwrap_or_else(|| panic!("{said}"));
     let [sent, received] = [0, 3].map(|n| line.split(' ').nth(n).unwrap().parse::<u32>().unwrap());
     assert!(sent > 5 && sent - received <= lost, "{netns} to {to}: {line}");
 }
 
 /// Two services of one subnet in different VLANs do not hear each other; a trunk and the uplink have the tags.
-pub fn vlans_keep_ports_apart(vm: &impl Shell) {
+fn keep_ports_apart() {
+    let vm = match Vm::shared() {
+        Ok(vm) => vm,
+        Err(why) => skip!("{why}"),
+    };
+    let _alone = vm.lock();
     set_up(vm, CONFIG);
     let look = || {
         assert_vlans(
@@ -171,7 +184,12 @@ pub fn vlans_keep_ports_apart(vm: &impl Shell) {
 }
 
 /// Each change of VLANs is made live, and what nobody changes goes on.
-pub fn vlans_change_live(vm: &impl Shell) {
+fn change_live() {
+    let vm = match Vm::shared() {
+        Ok(vm) => vm,
+        Err(why) => skip!("{why}"),
+    };
+    let _alone = vm.lock();
     set_up(vm, CONFIG);
     let sync = |config: String| {
         vm.write_file("/etc/netns-networkd/vlan.toml", &config);
@@ -217,7 +235,12 @@ pub fn vlans_change_live(vm: &impl Shell) {
 }
 
 /// A bridge of somebody else: ports get what is asked for, and the bridge's own choice where nothing is.
-pub fn vlans_on_a_bridge_of_somebody_else(vm: &impl Shell) {
+fn on_a_bridge_of_somebody_else() {
+    let vm = match Vm::shared() {
+        Ok(vm) => vm,
+        Err(why) => skip!("{why}"),
+    };
+    let _alone = vm.lock();
     let _ = vm
         .sh("ip link add br-own type bridge vlan_filtering 1 vlan_default_pvid 7; ip link set br-own up; ip link add other type dummy
              ip link set other master br-own; bridge vlan add dev other vid 99")

@@ -12,10 +12,14 @@ use crate::{
     config::Faults,
     error,
     reconcile::{
+        dhcp,
         netns::{self, Reach},
         sync::Refused,
     },
-    sys::{fs::Root, terminal},
+    sys::{
+        fs::{self, Root},
+        terminal,
+    },
 };
 
 /// Exit codes, as the contract has them.
@@ -44,8 +48,8 @@ pub fn run(cli: Cli) -> ExitCode {
 }
 
 fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
-    if !context.root.is_host() && matches!(command, Command::Up(_) | Command::Down(_)) {
-        bail!("up and down work on the running host, not on an image");
+    if !context.root.is_host() && !matches!(command, Command::Check(_) | Command::Sync(_)) {
+        bail!("only check and sync work on an image; this command is for the running host");
     }
     match command {
         Command::Check(args) => check::run(context, &args),
@@ -58,6 +62,8 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Down(args) => netns::down(&args.name).map(|()| ExitCode::SUCCESS),
+        Command::Online(args) => dhcp::online(&args.name).map(|()| ExitCode::SUCCESS),
+        Command::DhcpEvent(args) => dhcp::event(&args.name, &fs::environment()).map(|()| ExitCode::SUCCESS),
     }
 }
 

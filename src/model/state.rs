@@ -20,6 +20,8 @@ pub struct State {
     pub units: BTreeMap<UnitName, Unit>,
     /// Namespaces that exist. A namespace whose services are stopped does not.
     pub netns: BTreeMap<NetnsName, Netns>,
+    /// DHCP clients that run, and whether they have read their settings as they are now.
+    pub clients: BTreeMap<NetnsName, bool>,
 }
 
 /// A file and whose it is.

@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 
 use super::{
-    host, netns,
+    dhcp, host, netns,
     sync::{Event, Run, Situation},
 };
 use crate::{
     derive::sha256,
-    desired::{NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
+    desired::{DHCP, NETNS_ETC, RESOLV_CONF, SYSTEMD, etc_path, is_drop_in_of, networkd_path},
     diff::Change,
     model::{LinkName, NetnsName},
     plan::{Pending, Plan, Step},
@@ -115,6 +115,8 @@ impl Run<'_> {
             line.into_iter().for_each(|line| (self.tell)(Event::Done(line)));
         }
         staged.finish()?;
+        let by_dhcp = situation.desired.clients.keys().filter(|name| plan_is_about_dns(plan, name));
+        by_dhcp.cloned().try_for_each(|name| dhcp::write_resolv_conf(&name))?;
         self.finish_manifest(plan, situation, before.unfinished)
     }
 
@@ -148,6 +150,11 @@ impl Run<'_> {
                     netns::wait_until_down(name, UNNEEDED_WAIT)?;
                 }
                 Ok(())
+            }
+            Step::StartClient(name) | Step::RestartClient(name) => self.bus()?.start_again(&format!("netns-dhcp@{name}.service")),
+            Step::StopClient(name) => {
+                self.bus()?.stop(&format!("netns-dhcp@{name}.service"))?;
+                dhcp::remove_resolv_conf(name)
             }
             Step::Restart(unit) => self.bus()?.restart(unit.as_str()),
             Step::RemoveBridge(name) => {
@@ -209,8 +216,17 @@ impl Run<'_> {
     }
 }
 
+/// Tells whether a `resolv.conf` was in the place of the leases' own.
+fn plan_is_about_dns(plan: &Plan, name: &NetnsName) -> bool {
+    plan.steps.iter().any(|step| matches!(step, Step::RemoveFile { path } if *path == etc_path(name, RESOLV_CONF)))
+}
+
 fn remove_file(root: &Root, path: &Path) -> Result<()> {
     fs::remove(&root.at(path))?;
+    if path.starts_with(DHCP) {
+        // the leases, which dhcpcd keeps beside its settings
+        fs::remove_directory(&root.at(path.with_extension("")))?;
+    }
     remove_own_directory(root, path);
     Ok(())
 }

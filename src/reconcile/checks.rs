@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    host, netns,
+    dhcp, host, netns,
     sockets::namespace_of,
     sync::{Event, Refused, Run, Situation},
 };
@@ -59,6 +59,15 @@ impl Run<'_> {
             }
         }
         reasons.extend(self.links_in_use()?);
+        let by_dhcp = self.config.namespaces.iter().find(|(_, namespace)| !namespace.dhcp.is_empty());
+        if let Some((name, namespace)) = by_dhcp.filter(|_| !fs::exists(&self.options.root.at(dhcp::CLIENT))) {
+            let source = &namespace.netns.source;
+            reasons.push(format!(
+                "{source}: netns '{name}' gets addresses by DHCP, and there is no {}\n  {}",
+                dhcp::CLIENT,
+                dhcp::NO_CLIENT
+            ));
+        }
         for (name, unit) in &situation.loaded {
             let joined: Vec<_> = unit.joins_namespace_of.iter().filter(|other| *other != name.as_str()).cloned().collect();
             if !joined.is_empty() && situation.desired.units.contains_key(name) {

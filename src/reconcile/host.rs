@@ -11,6 +11,7 @@ use super::netns;
 use crate::{
     config::{self, Config, SourceFile, load},
     desired::{self, NETNS_ETC, NETWORKD, NSSWITCH_CONF, RESOLV_CONF, SYSTEMD},
+    lease,
     model::{File, HostLink, LinkName, NetnsName, Place, State, Unit, UnitName, Wireguard},
     sys::{
         bus::{Bus, LoadedUnit},
@@ -298,6 +299,9 @@ pub fn facts(root: &Root, manifest: &Manifest, config: &Config) -> Result<(desir
             let name = entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             // files with a dot are those of editors, and of ours that wait
             if name.starts_with('.') || manifest.files.contains_key(&desired::etc_path(netns, &name)) {
+                continue;
+            }
+            if name == RESOLV_CONF && fs::read_text(&entry.path)?.is_some_and(|text| lease::is_from_leases(&text)) {
                 continue;
             }
             match cannot_be_bound(root, &name, &entry) {

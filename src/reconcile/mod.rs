@@ -2,6 +2,7 @@
 
 mod apply;
 mod checks;
+pub mod dhcp;
 pub mod host;
 mod keys;
 pub mod netns;

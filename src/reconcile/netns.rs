@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::dhcp;
 use crate::{
     desired::{self, HostFacts},
     diff::{NetnsChange, diff_netns},
@@ -244,7 +245,7 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
             let mut applied = netns.clone();
             // until a link is gone, it is ours
             for (link_name, link) in &observed.netns.links {
-                if !wanted.links.contains_key(link_name) {
+                if wanted.links.get(link_name).is_none_or(|after| !after.kind.is_same_link(&link.kind)) {
                     applied.links.insert(link_name.clone(), link.clone());
                 }
             }
@@ -295,9 +296,29 @@ pub fn live(changes: Vec<NetnsChange>) -> (Vec<NetnsChange>, Vec<NetnsChange>) {
         changes.iter().filter_map(|c| if let NetnsChange::AddLink { name, .. } = c { Some(name.clone()) } else { None }).collect();
     let removed: Vec<_> =
         changes.iter().filter_map(|c| if let NetnsChange::RemoveLink { name, .. } = c { Some(name.clone()) } else { None }).collect();
-    changes.into_iter().partition(|change| {
-        !lacks_credential(change) && !link_of(change).is_some_and(|link| added.contains(link) && removed.contains(link))
-    })
+    let anew = |link: &LinkName| added.contains(link) && removed.contains(link);
+    let new_ends: Vec<LinkName> = changes
+        .iter()
+        .filter_map(|c| if let NetnsChange::AddLink { name, link } = c { link.kind.host_end().filter(|_| anew(name)) } else { None })
+        .map(|end| end.name.clone())
+        .collect();
+    let of_new_end = |change: &NetnsChange| host_end_of(change).is_some_and(|end| new_ends.contains(end));
+    changes.into_iter().partition(|change| !lacks_credential(change) && !link_of(change).is_some_and(anew) && !of_new_end(change))
+}
+
+/// The host end that a change is about.
+fn host_end_of(change: &NetnsChange) -> Option<&LinkName> {
+    match change {
+        NetnsChange::SetHostMac { host_end, .. }
+        | NetnsChange::SetBridge { host_end, .. }
+        | NetnsChange::SetPort { host_end, .. }
+        | NetnsChange::SetVlans { host_end, .. }
+        | NetnsChange::AddHostAddress { host_end, .. }
+        | NetnsChange::RemoveHostAddress { host_end, .. }
+        | NetnsChange::AddHostRoute { host_end, .. }
+        | NetnsChange::RemoveHostRoute { host_end, .. } => Some(host_end),
+        _ => None,
+    }
 }
 
 fn lacks_credential(change: &NetnsChange) -> bool {
@@ -328,6 +349,7 @@ pub fn down(name: &NetnsName) -> Result<()> {
         Ok(mut host) => take_away(name, &mut host, applied.as_ref(), &mut failures),
         Err(error) => failures.add(Err(error)),
     }
+    failures.add(dhcp::remove_resolv_conf(name));
     if failures.is_empty() {
         failures.add(fs::remove(&lock_path));
     }

@@ -200,8 +200,30 @@ impl Run<'_> {
             (self.tell)(Event::Warning("without root, what is inside running namespaces is not compared".to_owned()));
             running.clear();
         }
+        self.look_at_clients(&running, &mut observed, &mut desired)?;
         observed.netns = host::netns(&mut desired, &running)?.netns;
         Ok(Situation { observed, desired, loaded, left_out, retired, held })
+    }
+
+    /// Observes the DHCP clients of namespaces that run; each that has settings should run, and with these.
+    fn look_at_clients(&mut self, running: &[NetnsName], observed: &mut State, desired: &mut State) -> Result<()> {
+        let units = running.iter().filter_map(|name| Some((UnitName::parse(&format!("netns-dhcp@{name}.service")).ok()?, name)));
+        let settings = |name: &NetnsName| desired::dhcp_path(name);
+        let units: HashMap<UnitName, &NetnsName> = units
+            .filter(|(_, name)| desired.files.contains_key(&settings(name)) || self.manifest.files.contains_key(&settings(name)))
+            .collect();
+        if units.is_empty() {
+            return Ok(());
+        }
+        desired.clients =
+            units.values().filter(|name| desired.files.contains_key(&settings(name))).map(|name| ((*name).clone(), true)).collect();
+        for (unit, loaded) in self.bus()?.units(&units.keys().cloned().collect::<Vec<_>>())? {
+            if let Some(name) = units.get(&unit).filter(|_| loaded.running) {
+                let read = fs::modified(&settings(name)).is_some_and(|written| written <= loaded.active_since);
+                observed.clients.insert((*name).clone(), read);
+            }
+        }
+        Ok(())
     }
 
     /// Puts the instances that systemd has of templates in their place: a template itself is never loaded. An instance that is
@@ -224,7 +246,11 @@ impl Run<'_> {
     /// Keeps the files of a namespace that runs although the configuration no longer names it, and of its bridges: its services
     /// still need them.
     fn keep_files(&self, name: &NetnsName, desired: &mut State) -> Result<()> {
-        let mut paths = vec![desired::record_path(name), Path::new(SYSTEMD).join(format!("netns@{name}.service.d/50-netns-networkd.conf"))];
+        let mut paths = vec![
+            desired::record_path(name),
+            desired::dhcp_path(name),
+            Path::new(SYSTEMD).join(format!("netns@{name}.service.d/50-netns-networkd.conf")),
+        ];
         let applied = netns::read_applied(name)?.or(netns::read_record(name)?).unwrap_or_default();
         let ends = applied.links.values().filter_map(|link| link.kind.host_end());
         paths.extend(ends.map(|end| networkd_path("port", &end.name, "network")));
@@ -257,7 +283,7 @@ impl Run<'_> {
             Change::RemoveFile { .. } | Change::HostLink { after: None, .. } => false,
             Change::HostLink { name, .. } => part.links.contains_key(name) && desired.links.contains_key(name),
             Change::Unit { name, .. } => part.units.contains_key(name),
-            Change::Netns { name, .. } => names.contains(name),
+            Change::Netns { name, .. } | Change::Client { name, .. } => names.contains(name),
         });
         Ok(())
     }

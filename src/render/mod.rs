@@ -2,10 +2,12 @@
 //!
 //! What each line is for, and the versions of systemd that need it, stands at the function that writes it.
 
+mod dhcp;
 mod dns;
 mod network;
 mod unit;
 
+pub use dhcp::{dhcpcd_conf, dhcpcd_wants};
 pub use dns::{nsswitch_conf, resolv_conf};
 pub use network::{bridge_netdev, bridge_network, foreign_port_network, pair_network, port_network, uplink_network, vlan_netdev};
 pub use unit::{netns_drop_in, unit_drop_in};

@@ -1,6 +1,6 @@
 //! D-Bus: systemd's manager and networkd's. Connected when needed; every call has a deadline.
 
-use std::{collections::HashMap, future::Future, time::Duration};
+use std::{collections::HashMap, future::Future, process::Command, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::runtime::Runtime;
@@ -37,6 +37,8 @@ trait Systemd {
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// `TryRestartUnit(in s name, in s mode, out o job)`.
     fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// `RestartUnit(in s name, in s mode, out o job)`: starts it if it does not run.
+    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// `ListUnitsByNames(in as names, out a(ssssssouso) units)`: loads those that are not loaded.
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
     /// `ListUnitsByPatterns(in as states, in as patterns, out a(ssssssouso) units)`: those that are loaded.
@@ -191,6 +193,11 @@ impl Bus {
         self.job(unit, "restart", Verb::TryRestart)
     }
 
+    /// Starts a unit, or starts it again, and waits until it has started.
+    pub fn start_again(&self, unit: &str) -> Result<()> {
+        self.job(unit, "start", Verb::Restart)
+    }
+
     fn job(&self, unit: &str, what: &str, verb: Verb) -> Result<()> {
         let result = self.call(JOB, &format!("{what} {unit}"), async {
             let systemd = SystemdProxy::new(&self.connection).await?;
@@ -203,6 +210,7 @@ impl Bus {
             let job = match verb {
                 Verb::Start => systemd.start_unit(unit, "replace").await?,
                 Verb::Stop => systemd.stop_unit(unit, "replace").await?,
+                Verb::Restart => systemd.restart_unit(unit, "replace").await?,
                 Verb::TryRestart => systemd.try_restart_unit(unit, "replace").await?,
             };
             while let Some(signal) = next(&mut removed).await {
@@ -264,6 +272,22 @@ impl Bus {
     }
 }
 
+/// How long to wait for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Until systemd has taken note of it.
+    Queued,
+    Done,
+}
+
+/// Makes a unit reload. By systemctl(1), which needs no bus: at boot that may wait for sockets that wait for their namespace.
+pub fn reload_unit(unit: &str, wait: Wait) -> Result<()> {
+    let mut command = Command::new("systemctl");
+    let command = command.args((wait == Wait::Queued).then_some("--no-block")).args(["reload", unit]);
+    let status = command.status().context("failed to run systemctl")?;
+    if status.success() { Ok(()) } else { bail!("failed to reload {unit}: systemctl ended with {status}") }
+}
+
 /// How many units are asked for at the same time: enough that systemd is never idle.
 const AT_ONCE: usize = 64;
 
@@ -315,6 +339,7 @@ async fn read_unit(
 enum Verb {
     Start,
     Stop,
+    Restart,
     TryRestart,
 }
 

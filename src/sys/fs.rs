@@ -1,7 +1,7 @@
 //! Files: below a root that is `/` or an image, written so that a reader never sees half a file.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read, Write},
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
@@ -96,6 +96,12 @@ pub fn list(directory: &Path) -> Result<Vec<Entry>> {
     }
     list.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(list)
+}
+
+/// The environment of this process, as far as it is text.
+#[must_use]
+pub fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect()
 }
 
 /// Tells whether this process runs as root.
@@ -193,17 +199,21 @@ pub fn control_group_processes(group: &str) -> Vec<u32> {
 
 /// Waits until there is no file at a path, or for `limit`.
 pub fn wait_until_gone(path: &Path, limit: Duration) -> Result<()> {
+    wait_for(path.parent().unwrap_or(Path::new("/")), Instant::now() + limit, || Ok(!exists(path)))
+}
+
+/// Waits until `done`, which is asked again whenever files of a folder come, go or are replaced; or until the deadline.
+pub fn wait_for(directory: &Path, deadline: Instant, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     use rustix::{
         event::{PollFd, PollFlags, Timespec, poll},
-        fs::inotify,
+        fs::inotify::{self, CreateFlags, WatchFlags},
     };
-    let failed = || format!("failed to watch {}", path.display());
-    let deadline = Instant::now() + limit;
-    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).with_context(failed)?;
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    inotify::add_watch(&watch, directory, inotify::WatchFlags::DELETE | inotify::WatchFlags::MOVED_FROM).with_context(failed)?;
+    let failed = || format!("failed to watch {}", directory.display());
+    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).with_context(failed)?;
+    let events = WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
+    inotify::add_watch(&watch, directory, events).with_context(failed)?;
     let mut sink = [0; 4096];
-    while exists(path) {
+    while !done()? {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
@@ -271,6 +281,23 @@ pub fn write(path: &Path, content: &str) -> Result<()> {
     staged.add(path, content)?;
     staged.commit(path)?;
     staged.finish()
+}
+
+/// Gives a file its new content in its place: see [`Staged::commit_in_place`].
+pub fn write_in_place(path: &Path, content: &str) -> Result<()> {
+    let mut staged = Staged::default();
+    staged.add(path, content)?;
+    staged.commit_in_place(path)?;
+    staged.finish()
+}
+
+/// Removes a folder of plain files.
+pub fn remove_directory(path: &Path) -> Result<()> {
+    for entry in list(path)? {
+        remove(&entry.path)?;
+    }
+    remove_empty_directory(path);
+    Ok(())
 }
 
 /// Writes a file below `/run`, where nothing outlives a crash of the machine: whole or not at all, without waiting for a disk.

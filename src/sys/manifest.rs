@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::fs::{self, Root};
+use crate::lease;
 use crate::{
     derive::sha256,
     model::{File, Provenance},
@@ -63,6 +64,8 @@ impl Manifest {
         let provenance = match listed {
             // a run that was cut off while it wrote in place leaves blank lines (fs::Staged::commit_in_place)
             Some(hashes) if hashes.contains(&sha256(&content)) || hashes.contains(&sha256(&one_newline(&content))) => Provenance::Ours,
+            // made from leases until the configuration said otherwise
+            _ if lease::is_from_leases(&content) => Provenance::Ours,
             Some(_) => Provenance::Edited,
             None => Provenance::Foreign,
         };

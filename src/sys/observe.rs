@@ -136,8 +136,8 @@ fn find(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Result<Op
                 below.filter(|below| below.name == parent.as_str()).map(|_| alone(kind))
             }
             Kind::Dummy | Kind::Wireguard(_) if is_kind => Some(alone(kind)),
-            // whatever it is, it came from the host
-            Kind::Physical { .. } => Some(alone(kind)),
+            // whatever it is, it came from the host: hardware, or with the address that it had there
+            Kind::Physical { .. } if kernel.hardware.is_some() || kernel.mac == candidate.mac => Some(alone(kind)),
             _ => None,
         };
         if found.is_some() {

@@ -153,7 +153,7 @@ impl Drop for FreshHost {
 /// `host.sh guard`: stops our hosts when its standard input ends, so also when we are killed.
 static GUARD: Mutex<Option<Child>> = Mutex::new(None);
 
-fn guard_host(name: &str) {
+pub(super) fn guard_host(name: &str) {
     let mut guard = GUARD.lock().unwrap_or_else(PoisonError::into_inner);
     let child = guard.get_or_insert_with(|| {
         // setsid: a Ctrl-C in the terminal is not for it

@@ -42,6 +42,7 @@ setup() {
     # cc alone is not enough to link
     [[ -e /usr/include/stdio.h ]] || missing+=(libc6-dev)
     apt_install "${missing[@]}"
+    setup_vm
     setup_rust
     check_machine
     need_space "${CARGO_TARGET_DIR:-$REPO/target}" 1000 CARGO_TARGET_DIR
@@ -61,6 +62,12 @@ apt_install() {
         die "cannot install $*: look at apt's messages above, all of them are in $log (no network?)"
     }
     rm -f "$log"
+}
+
+# Everything else works without it, so its absence is not the end: vm:: tests then say that they were skipped.
+setup_vm() {
+    "$REPO/tests/common/vm.sh" check 2>/dev/null ||
+        (apt_install qemu-system-x86 e2fsprogs) || say "no virtual machine here: going on without its tests"
 }
 
 rust_is_new_enough() {
@@ -112,7 +119,7 @@ need_space() { # DIR MEGABYTES VARIABLE
 
 # --- the root file system --------------------------------------------------------------------------------
 
-PACKAGES=systemd,systemd-sysv,dbus,iproute2,iputils-ping,curl,nginx-light,lighttpd,python3-minimal,nftables,procps,netcat-openbsd
+PACKAGES=systemd,systemd-sysv,dbus,iproute2,iputils-ping,curl,nginx-light,lighttpd,python3-minimal,nftables,procps,netcat-openbsd,dhcpcd-base,dnsmasq-base
 
 # $PACKAGES and the functions below are the recipe: a change of any rebuilds every root file system.
 # Valid-Until: a mirror that stands still, as build machines often have, is good enough; signatures are checked.
@@ -384,7 +391,7 @@ guard() {
     for name in "${names[@]}"; do (stop "$name") || true; done
 }
 
-usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; }
 
 main() {
     case ${1:-} in
@@ -399,4 +406,4 @@ main() {
     # bash reads a script as it goes: an edit during a test run must not be read
     exit
 }
-main "$@"
+[[ ${BASH_SOURCE[0]} != "$0" ]] || main "$@" # vm.sh takes the functions

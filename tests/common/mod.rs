@@ -6,6 +6,7 @@ mod cases;
 mod host;
 mod lab;
 mod sandbox;
+mod vm;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -25,6 +26,7 @@ pub use cases::{Case, cases, diff};
 pub use host::{Host, Suite, stop_all_hosts};
 pub use lab::{HOST_PORT, Lab, TALK_PY, talk_unit};
 pub use sandbox::Sandbox;
+pub use vm::Vm;
 
 pub const REPO: &str = env!("CARGO_MANIFEST_DIR");
 /// The product, as cargo built it for this test run.

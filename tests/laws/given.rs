@@ -253,7 +253,7 @@ fn placed_route() -> impl Strategy<Value = (usize, Route)> {
 }
 
 pub fn rules() -> impl Strategy<Value = BTreeSet<Rule>> {
-    let nets = |ipv6: bool| if ipv6 { vec!["2001:db8:1::/48", "2001:db8:2::/48"] } else { vec!["10.1.0.0/16", "10.2.0.0/16"] };
+    let nets = |ipv6: bool| if ipv6 { vec!["2001:db8:a::/48", "2001:db8:b::/48"] } else { vec!["10.11.0.0/16", "10.12.0.0/16"] };
     let net = move |ipv6: bool| option::of(select(nets(ipv6)).prop_map(|net| net.parse().unwrap()));
     let rule = any::<bool>().prop_flat_map(move |ipv6| {
         let mark = select(vec![Fwmark { mark: 1, mask: u32::MAX }, Fwmark { mark: 1, mask: 0xff }]);

@@ -1,0 +1,72 @@
+//! The virtual machine, for what a container on this machine's kernel cannot show; vm.sh does the work.
+
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::host::guard_host;
+use super::{BIN, REPO, Shell, assert_root, run};
+
+const VM_SH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/vm.sh");
+
+/// A booted Debian trixie with Debian's own kernel, udev, and the product. All tests share one; a test takes [`Vm::lock`].
+pub struct Vm {
+    name: String,
+    used: Mutex<()>,
+}
+
+impl Vm {
+    /// Returns the virtual machine, booted by the first that asks; why not, where this machine cannot run one.
+    #[track_caller]
+    pub fn shared() -> Result<&'static Self, String> {
+        static VM: OnceLock<Result<Vm, String>> = OnceLock::new();
+        static CAN: OnceLock<Result<(), String>> = OnceLock::new();
+        let check = || {
+            let output = run("", &[VM_SH, "check"]);
+            if output.code == 0 { Ok(()) } else { Err(output.stderr.trim().to_owned()) }
+        };
+        CAN.get_or_init(check).clone()?;
+        match VM.get_or_init(Self::boot) {
+            Ok(vm) => Ok(vm),
+            // it can and does not: no reason to skip
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn boot() -> Result<Self, String> {
+        assert_root();
+        let runner = std::process::id();
+        let name = format!("vm-{runner}");
+        let seed = std::env::temp_dir().join(format!("netns-networkd-vm-seed-{runner}"));
+        let seed = seed.to_str().expect("UTF-8");
+        let install = format!(
+            "mkdir -p {seed}/usr/local/lib; strip -o {seed}/product {BIN}; cp tests/common/talk.py {seed}/usr/local/lib
+             make -s install PREFIX=/usr DESTDIR={seed} BIN={seed}/product; rm {seed}/product"
+        );
+        let _ = run("", &["sh", "-euc", &format!("cd {REPO}; {install}")]).ok();
+        guard_host(&name);
+        let booted = Command::new("timeout")
+            .args(["1200", VM_SH, "boot", &name])
+            .env("NETNS_TEST_OWNER", runner.to_string())
+            .env("NETNS_TEST_SEED", seed)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .expect("start timeout(1)");
+        let _ = run("", &["rm", "-r", seed]).ok();
+        if !booted.success() {
+            return Err(format!("cannot boot the virtual machine, {booted}: the reason is on standard error"));
+        }
+        Ok(Self { name, used: Mutex::new(()) })
+    }
+
+    /// Keeps everyone else out: a test is about the whole host.
+    pub fn lock(&self) -> MutexGuard<'_, ()> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shell for Vm {
+    fn enter(&self) -> Vec<String> {
+        [VM_SH, "exec", &self.name].map(ToOwned::to_owned).to_vec()
+    }
+}
