@@ -194,16 +194,11 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
 }
 
 /// Tells whether a link differs in what networkd does not change on one that is there: up to systemd 256 the settings of a
-/// `.netdev`, and up to 255 it takes no VLAN from a port.
+/// `.netdev`, and up to 255 it takes no VLAN from a port. What joins its bridge only now is networkd's as a whole.
 fn needs_us(before: &HostLink, after: &HostLink) -> bool {
-    let by_networkd = HostLink {
-        is_bridge: after.is_bridge,
-        up: after.up,
-        master: after.master.clone(),
-        addresses: after.addresses.clone(),
-        ..before.clone()
-    };
-    !by_networkd.has(after)
+    let HostLink { is_bridge, up, master, addresses, vlans, .. } = after.clone();
+    let vlans = if before.master == master { before.vlans.clone() } else { vlans };
+    !HostLink { is_bridge, up, master, addresses, vlans, ..before.clone() }.has(after)
 }
 
 impl fmt::Display for Step {

@@ -25,6 +25,7 @@ mod netns;
 mod netns_change;
 mod render;
 mod vm_links;
+mod vm_vlan;
 mod vm_wireguard;
 
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         netns_change::trials,
         render::trials,
         vm_links::trials,
+        vm_vlan::trials,
         vm_wireguard::trials,
     ];
 

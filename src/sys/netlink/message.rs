@@ -170,7 +170,7 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
         NetnsChange::RemoveRule(old) => vec![inside(RouteNetlinkMessage::DelRule(rule(old)), 0)],
         NetnsChange::SetPort { host_end, port } => vec![host(port::set_port(host_end, port))],
         NetnsChange::SetVlans { host_end, before: _, after } => {
-            port::set_vlans(numbers.host_end(host_end)?, false, after).into_iter().map(host).collect()
+            port::set_vlans(numbers.host_end(host_end)?, false, after, port::VLANS).into_iter().map(host).collect()
         }
         NetnsChange::AddHostAddress { host_end, address } => {
             let message = host_address(numbers.host_end(host_end)?, *address);

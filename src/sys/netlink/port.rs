@@ -1,6 +1,9 @@
 //! Ports of bridges: their settings and VLANs -> messages, and back. Bridges themselves, too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use anyhow::{Context, Result};
 use rtnetlink::packet_route::{
@@ -18,7 +21,7 @@ use crate::{
 };
 
 /// The VLANs that there are; 0 and 4095 are reserved (`VLAN_VID_MASK`).
-const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
+pub(super) const VLANS: RangeInclusive<u16> = 1..=4094;
 
 /// A bridge, seen as the bridge itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,12 +86,13 @@ fn change(name: &LinkName, infos: Vec<LinkInfo>) -> RouteNetlinkMessage {
     RouteNetlinkMessage::NewLink(message)
 }
 
-/// Gives a port, or the bridge itself, the VLANs that are asked for and takes it out of all others. First the new ones, so that
-/// those that stay are never missing; the kernel does not mind the removal of what is not there (`br_vlan_info`).
-pub(super) fn set_vlans(index: u32, is_bridge: bool, vlans: &PortVlans) -> Vec<RouteNetlinkMessage> {
+/// Gives a port, or the bridge itself, the VLANs that are asked for and takes it out of those in `others` that are not. First the
+/// new ones, so that those that stay are never missing; the kernel does not mind the removal of what is not there
+/// (`br_vlan_info`).
+pub(super) fn set_vlans(index: u32, is_bridge: bool, vlans: &PortVlans, others: RangeInclusive<u16>) -> Vec<RouteNetlinkMessage> {
     let untagged = vlans.untagged.filter(|id| VLANS.contains(id));
     let is_wanted = |id: &u16| untagged == Some(*id) || vlans.tagged.contains(id);
-    let all_others: BTreeSet<u16> = VLANS.filter(|id| !is_wanted(id)).collect();
+    let gone: BTreeSet<u16> = others.filter(|id| VLANS.contains(id) && !is_wanted(id)).collect();
     let of_port = BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged;
     let mut wanted: Vec<_> = untagged.map(|vid| AfSpecBridge::VlanInfo(BridgeVlanInfo { flags: of_port, vid })).into_iter().collect();
     let tagged: BTreeSet<u16> = vlans.tagged.iter().copied().filter(|id| untagged != Some(*id)).collect();
@@ -102,8 +106,8 @@ pub(super) fn set_vlans(index: u32, is_bridge: bool, vlans: &PortVlans) -> Vec<R
         message
     };
     let add = (!wanted.is_empty()).then(|| RouteNetlinkMessage::SetLink(message(wanted)));
-    let remove = RouteNetlinkMessage::DelLink(message(vlan_infos(&all_others).collect()));
-    add.into_iter().chain([remove]).collect()
+    let remove = (!gone.is_empty()).then(|| RouteNetlinkMessage::DelLink(message(vlan_infos(&gone).collect())));
+    add.into_iter().chain(remove).collect()
 }
 
 fn vlan_infos(ids: &BTreeSet<u16>) -> impl Iterator<Item = AfSpecBridge> {
@@ -180,8 +184,13 @@ pub fn set_host_link(socket: &mut Socket, name: &LinkName, before: &HostLink, af
     let of_bridge = |info| change(name, vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(vec![info]))]);
     let stp_state = |on| if on { BridgeStpState::KernelStp } else { BridgeStpState::Disabled };
     messages.extend(stp.filter(|_| before.stp != *stp).map(|on| of_bridge(InfoBridge::StpState(stp_state(on)))));
-    if let Some(vlans) = vlans.as_ref().filter(|vlans| !before.vlans.as_ref().is_some_and(|before| before.has(vlans))) {
-        messages.extend(set_vlans(link.index, *is_bridge, vlans));
+    // what networkd has not made a port yet has no VLANs
+    let takes_vlans = *is_bridge || link.master.is_some();
+    if let Some(vlans) = vlans.as_ref().filter(|vlans| takes_vlans && !before.vlans.as_ref().is_some_and(|before| before.has(vlans))) {
+        // An admin may add VLANs. But where nobody kept them apart, there is only the kernel's own choice; and what was untagged
+        // goes, or it would leave without a tag still (networkd takes no VLAN from a port up to systemd 255).
+        let others = before.vlans.as_ref().map_or(VLANS, |vlans| vlans.untagged.map_or(0..=0, |id| id..=id));
+        messages.extend(set_vlans(link.index, *is_bridge, vlans, others));
     }
     messages.extend(vlan_filtering.filter(|_| before.vlan_filtering != *vlan_filtering).map(|on| of_bridge(InfoBridge::VlanFiltering(on))));
     let mut batch = Batch::default();
@@ -189,5 +198,53 @@ pub fn set_host_link(socket: &mut Socket, name: &LinkName, before: &HostLink, af
     match socket.request(batch)?.into_iter().next() {
         Some(((), refusal)) => Err(refusal).with_context(|| format!("failed to set link '{name}' as configured")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The VLANs of a request as `bridge vlan` has them: `+10P` for the one without tags, `+20-30`, `-1-9`.
+    fn words(messages: Vec<RouteNetlinkMessage>) -> String {
+        let mut words = Vec::new();
+        for message in messages {
+            let (sign, message) = match message {
+                RouteNetlinkMessage::SetLink(message) => ('+', message),
+                RouteNetlinkMessage::DelLink(message) => ('-', message),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!((message.header.interface_family, message.header.index), (AddressFamily::Bridge, 7));
+            let [LinkAttribute::AfSpecBridge(specs)] = message.attributes.as_slice() else { panic!("{message:?}") };
+            for spec in specs {
+                words.push(match spec {
+                    AfSpecBridge::VlanInfo(BridgeVlanInfo { flags, vid }) => match flags.bits() {
+                        0 => format!("{sign}{vid}"),
+                        6 => format!("{sign}{vid}P"),
+                        8 => format!("{sign}{vid}-"),
+                        16 => format!("{vid}"),
+                        other => panic!("flags {other}"),
+                    },
+                    AfSpecBridge::Flags(BridgeFlag::LowerDev) => "self".to_owned(),
+                    other => panic!("{other:?}"),
+                });
+            }
+        }
+        words.join(" ")
+    }
+
+    #[test]
+    fn a_port_gets_its_vlans_and_loses_all_others() {
+        let vlans = |untagged, tagged: &[u16]| PortVlans { untagged, tagged: tagged.iter().copied().collect() };
+        for (wanted, is_bridge, others, said) in [
+            (vlans(Some(10), &[20, 21, 22, 10, 4094]), false, VLANS, "+10P +20- 22 +4094 -1- 9 -11- 19 -23- 4093"),
+            (vlans(Some(0), &[2]), false, VLANS, "+2 -1 -3- 4094"),
+            (vlans(None, &[]), false, VLANS, "-1- 4094"),
+            (vlans(Some(5), &[]), true, 1..=1, "+5P self -1 self"),
+            (vlans(Some(5), &[6]), true, 5..=5, "+5P +6 self"),
+            (vlans(Some(5), &[]), true, 0..=0, "+5P self"),
+        ] {
+            assert_eq!(words(set_vlans(7, is_bridge, &wanted, others)), said);
+        }
     }
 }

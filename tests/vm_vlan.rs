@@ -1,0 +1,278 @@
+//! Bridges that keep VLANs apart, on Debian's own kernel.
+//!
+//! `ens4` becomes an uplink; `ens5`, on the same wire, is the switch at its other end, in a namespace `out`.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::common::{Shell, Vm};
+use crate::{skip, trials};
+
+pub fn trials() -> Vec<Trial> {
+    trials![keep_ports_apart, change_live, on_a_bridge_of_somebody_else]
+}
+
+const SECONDS: Duration = Duration::from_secs(30);
+
+/// All of one subnet, so that only VLANs keep them apart.
+const CONFIG: &str = r#"
+[bridge.br-lan]
+uplinks        = ["ens4"]
+addresses      = ["10.60.0.1/24"]
+vlan-filtering = true
+
+[bridge.br-top]
+uplinks   = [{ vlan = 40, parent = "br-lan" }]
+addresses = ["10.60.40.1/24"]
+
+[namespace.one]
+interface.eth0 = { bridge = "br-lan", vlan = 10, addresses = ["10.60.0.11/24", "fd3c::11/64"] }
+[namespace.too]
+interface.eth0 = { bridge = "br-lan", vlan = 10, addresses = ["10.60.0.12/24", "fd3c::12/64"] }
+[namespace.two]
+interface.eth0 = { bridge = "br-lan", vlan = 20, addresses = ["10.60.0.13/24", "fd3c::13/64"] }
+[namespace.trunk]
+interface.eth0 = { bridge = "br-lan", vlans = [20, "100-102"], addresses = ["10.60.0.14/24"] }
+[namespace.guest]
+interface.eth0 = { bridge = "br-lan", addresses = ["10.60.0.15/24"] }
+"#;
+
+const NAMES: [&str; 5] = ["one", "too", "two", "trunk", "guest"];
+
+/// Brings up a configuration and the switch outside.
+#[track_caller]
+fn set_up(vm: &Vm, config: &str) {
+    vm.write_file("/etc/netns-networkd/vlan.toml", config);
+    let _ = vm.run(&["netns-networkd", "sync"]).ok();
+    assert_settled(vm);
+    let _ = vm
+        .sh(&format!(
+            "for name in {}; do systemctl start netns-hold@$name; done
+             ip netns add out; ip link set ens5 netns out; ip -n out link set ens5 up; ip -n out addr add 10.60.0.99/24 dev ens5
+             for id in 10 20 40; do
+                 ip -n out link add link ens5 name v$id type vlan id $id; ip netns add out$id; ip -n out link set v$id netns out$id up
+             done
+             ip -n out10 addr add 10.60.0.98/24 dev v10; ip -n out20 addr add 10.60.0.97/24 dev v20; ip -n out40 addr add 10.60.40.2/24 dev v40
+             ip -n trunk link add link eth0 name v20 type vlan id 20; ip netns add in20; ip -n trunk link set v20 netns in20 up
+             ip -n in20 addr add 10.60.0.20/24 dev v20",
+            NAMES.join(" ")
+        ))
+        .ok();
+}
+
+#[track_caller]
+fn take_down(vm: &Vm) {
+    let _ = vm
+        .sh(&format!(
+            "for name in {}; do systemctl stop netns-hold@$name; done; for name in out10 out20 out40 in20 out; do ip netns del $name; done
+             rm /etc/netns-networkd/vlan.toml",
+            NAMES.join(" ")
+        ))
+        .ok();
+    let _ = vm.wait_until("nothing is left inside", SECONDS, "! ls /run/netns/* && test -e /sys/class/net/ens5");
+    let _ = vm.run(&["netns-networkd", "sync"]).ok();
+    assert_settled(vm);
+    let _ = vm.sh("! ip link show br-lan; ! ip link show br-top; ip link set ens4 down").ok();
+}
+
+/// Asserts that nothing is left to do.
+#[track_caller]
+fn assert_settled(vm: &Vm) {
+    let output = vm.run(&["netns-networkd", "sync"]).ok();
+    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "sync should have nothing to do or say\n{output}");
+}
+
+#[track_caller]
+fn assert_reaches(vm: &Vm, netns: &str, to: &str, reaches: bool) {
+    let ping = format!("ip netns exec {netns} ping -n -c 1 -W 1 {to}");
+    if reaches {
+        // the kernel remembers for a moment that a neighbour did not answer
+        let _ = vm.wait_until(&format!("{netns} reaches {to}"), SECONDS, &ping);
+    } else {
+        let _ = vm.sh(&ping).fails(1);
+    }
+}
+
+/// The VLANs of a port as `bridge vlan` has them: `1P 10 20-22`.
+#[track_caller]
+fn vlans(vm: &Vm, port: &str) -> String {
+    let all: Value = serde_json::from_str(&vm.run(&["bridge", "-j", "-c", "vlan", "show", "dev", port]).ok().stdout).unwrap();
+    let words = all[0]["vlans"].as_array().into_iter().flatten().map(|vlan| {
+        let flags: Vec<&str> = vlan["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let end = vlan["vlanEnd"].as_u64().map_or(String::new(), |end| format!("-{end}"));
+        let flags = match flags.as_slice() {
+            [] => "",
+            ["PVID", "Egress Untagged"] => "P",
+            other => panic!("{port}: {other:?}"),
+        };
+        format!("{}{end}{flags}", vlan["vlan"])
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[track_caller]
+fn assert_vlans(vm: &Vm, wanted: &[(&str, &str)]) {
+    let now: Vec<(&str, String)> = wanted.iter().map(|(port, _)| (*port, vlans(vm, port))).collect();
+    let wanted: Vec<(&str, String)> = wanted.iter().map(|(port, vlans)| (*port, (*vlans).to_owned())).collect();
+    assert_eq!(now, wanted);
+}
+
+/// Pings over the bridge while something changes, and asserts that at most so many are lost.
+#[track_caller]
+fn while_pinging(vm: &Vm, netns: &str, to: &str, lost: u32, work: impl FnOnce()) {
+    let _ = vm.sh(&format!("ip netns exec {netns} ping -n -q -i 0.1 {to} >/run/pings 2>&1 & echo $! >/run/pings.pid")).ok();
+    work();
+    let said = vm
+        .sh("kill -INT $(cat /run/pings.pid); while kill -0 $(cat /run/pings.pid) 2>/dev/null; do sleep 0.05; done; cat /run/pings")
+        .ok()
+        .stdout;
+    let line = said.lines().find(|line| line.contains("packets transmitted")).unwrap_or_else(|| panic!("{said}"));
+    let [sent, received] = [0, 3].map(|n| line.split(' ').nth(n).unwrap().parse::<u32>().unwrap());
+    assert!(sent > 5 && sent - received <= lost, "{netns} to {to}: {line}");
+}
+
+/// Two services of one subnet in different VLANs do not hear each other; a trunk and the uplink have the tags.
+fn keep_ports_apart() {
+    let vm = match Vm::shared() {
+        Ok(vm) => vm,
+        Err(why) => skip!("{why}"),
+    };
+    let _alone = vm.lock();
+    set_up(vm, CONFIG);
+    let look = || {
+        assert_vlans(
+            vm,
+            &[
+                ("ens4", "1P 10 20 40 100-102"),
+                ("br-lan", "1P 40"),
+                ("one-eth0", "10P"),
+                ("two-eth0", "20P"),
+                ("trunk-eth0", "1P 20 100-102"),
+                ("guest-eth0", "1P"),
+            ],
+        );
+        for (from, to, reaches) in [
+            ("one", "10.60.0.12", true),
+            ("one", "fd3c::12", true),
+            ("one", "10.60.0.13", false),
+            ("one", "fd3c::13", false),
+            ("one", "10.60.0.1", false),
+            ("one", "10.60.0.98", true),
+            ("one", "10.60.0.99", false),
+            ("two", "10.60.0.97", true),
+            ("two", "10.60.0.20", true),
+            ("guest", "10.60.0.1", true),
+            ("guest", "10.60.0.14", true),
+            ("guest", "10.60.0.99", true),
+            ("guest", "10.60.0.98", false),
+            ("out40", "10.60.40.1", true),
+        ] {
+            assert_reaches(vm, from, to, reaches);
+        }
+    };
+    look();
+    while_pinging(vm, "guest", "10.60.0.99", 0, || {
+        let _ = vm.sh("networkctl reload; networkctl reconfigure ens4 br-lan one-eth0 trunk-eth0 guest-eth0").ok();
+        let _ = vm.run(&["systemctl", "restart", "systemd-networkd"]).ok();
+        let _ = vm.wait_until("networkd has settled", SECONDS, "! networkctl --no-legend list | grep -E 'configuring|pending|initialized'");
+    });
+    look();
+    assert_settled(vm);
+    take_down(vm);
+}
+
+/// Each change of VLANs is made live, and what nobody changes goes on.
+fn change_live() {
+    let vm = match Vm::shared() {
+        Ok(vm) => vm,
+        Err(why) => skip!("{why}"),
+    };
+    let _alone = vm.lock();
+    set_up(vm, CONFIG);
+    let sync = |config: String| {
+        vm.write_file("/etc/netns-networkd/vlan.toml", &config);
+        let _ = vm.run(&["netns-networkd", "sync"]).ok();
+        assert_settled(vm);
+    };
+    while_pinging(vm, "guest", "10.60.0.99", 0, || {
+        while_pinging(vm, "one", "10.60.0.98", 0, || sync(CONFIG.replace("vlan = 20", "vlan = 30")));
+        assert_vlans(vm, &[("two-eth0", "30P"), ("trunk-eth0", "1P 20 100-102")]);
+        assert!(format!(" {} ", vlans(vm, "ens4")).contains(" 30 "), "{}", vlans(vm, "ens4"));
+    });
+    assert_reaches(vm, "two", "10.60.0.97", false);
+    // by hand
+    let _ = vm.sh("bridge vlan add dev one-eth0 vid 20; bridge vlan del dev one-eth0 vid 10; bridge vlan del dev br-lan vid 40 self").ok();
+    sync(CONFIG.to_owned());
+    assert_vlans(vm, &[("one-eth0", "10P"), ("two-eth0", "20P"), ("br-lan", "1P 40")]);
+
+    sync(CONFIG.replace("= true\n", "= true\ndefault-pvid = 5\n"));
+    assert_vlans(vm, &[("br-lan", "5P 40"), ("guest-eth0", "5P"), ("trunk-eth0", "5P 20 100-102"), ("one-eth0", "10P")]);
+    let uplink = vlans(vm, "ens4");
+    assert!(uplink.starts_with("5P 10 20"), "nothing of the former one: {uplink}");
+    assert_reaches(vm, "guest", "10.60.0.99", true);
+    sync(CONFIG.replace("= true\n", "= true\ndefault-pvid = \"none\"\n"));
+    assert_vlans(vm, &[("br-lan", "40"), ("guest-eth0", ""), ("trunk-eth0", "20 100-102"), ("one-eth0", "10P")]);
+    assert_reaches(vm, "guest", "10.60.0.1", false);
+
+    // off, and on again
+    let plain = CONFIG.replace("vlan-filtering = true", "").replace("vlan = 10, ", "").replace("vlan = 20, ", "");
+    let plain = plain.replace("vlans = [20, \"100-102\"], ", "");
+    sync(plain.clone());
+    assert_reaches(vm, "one", "10.60.0.13", true);
+    sync(CONFIG.to_owned());
+    assert_reaches(vm, "one", "10.60.0.13", false);
+    assert_reaches(vm, "one", "10.60.0.98", true);
+    take_down(vm);
+
+    // a bridge that has never kept them apart: systemd 257 takes the kernel's own VLAN from all ports before it gives them theirs
+    set_up(vm, &plain);
+    assert_vlans(vm, &[("guest-eth0", "1P"), ("ens4", "1P")]);
+    while_pinging(vm, "guest", "10.60.0.99", 5, || sync(CONFIG.to_owned()));
+    assert_vlans(vm, &[("guest-eth0", "1P"), ("one-eth0", "10P"), ("br-lan", "1P 40")]);
+    take_down(vm);
+}
+
+/// A bridge of somebody else: ports get what is asked for, and the bridge's own choice where nothing is.
+fn on_a_bridge_of_somebody_else() {
+    let vm = match Vm::shared() {
+        Ok(vm) => vm,
+        Err(why) => skip!("{why}"),
+    };
+    let _alone = vm.lock();
+    let _ = vm
+        .sh("ip link add br-own type bridge vlan_filtering 1 vlan_default_pvid 7; ip link set br-own up; ip link add other type dummy
+             ip link set other master br-own; bridge vlan add dev other vid 99")
+        .ok();
+    vm.write_file(
+        "/etc/netns-networkd/vlan.toml",
+        r#"
+        [namespace.one]
+        interface.eth0 = { bridge = "br-own", vlan = 10 }
+        interface.eth1 = { bridge = "br-own", vlans = [20, 21] }
+        interface.eth2 = { bridge = "br-own" }
+        "#,
+    );
+    let _ = vm.run(&["netns-networkd", "sync"]).ok();
+    let _ = vm.run(&["systemctl", "start", "netns-hold@one"]).ok();
+    let look = || {
+        let own = [("br-own", "7P"), ("other", "7P 99"), ("one-eth0", "10P"), ("one-eth1", "7P 20-21"), ("one-eth2", "7P")];
+        assert_vlans(vm, &own);
+    };
+    look();
+    let _ = vm.sh("networkctl reload; networkctl reconfigure one-eth0 one-eth1 one-eth2; systemctl restart systemd-networkd").ok();
+    let _ = vm.wait_until("networkd has settled", SECONDS, "! networkctl --no-legend list | grep -E 'configuring|pending|initialized'");
+    look();
+    assert_settled(vm);
+    // a key that goes leaves the bridge's own choice
+    let config = vm.read_file("/etc/netns-networkd/vlan.toml").replace(", vlan = 10", "").replace(", vlans = [20, 21]", "");
+    vm.write_file("/etc/netns-networkd/vlan.toml", &config);
+    let _ = vm.run(&["netns-networkd", "sync"]).ok();
+    assert_vlans(vm, &[("one-eth0", "7P"), ("one-eth1", "7P"), ("one-eth2", "7P"), ("other", "7P 99")]);
+    assert_settled(vm);
+    let _ = vm.sh("systemctl stop netns-hold@one; rm /etc/netns-networkd/vlan.toml").ok();
+    let _ = vm.wait_until("nothing is left inside", SECONDS, "! ls /run/netns/*");
+    let _ = vm.run(&["netns-networkd", "sync"]).ok();
+    let _ = vm.sh("ip link del other; ip link del br-own").ok();
+}
