@@ -194,7 +194,8 @@ fn routes_seen(sandbox: &Sandbox, wanted: &Netns) -> String {
         netns-networkd up mail
         mark 127.7.7.2
         kill $pid
-        sed '/127.7.7./d; s/ pref medium//; s/ *$//' /run/seen"#;
+        # what the kernel does for its own link-local addresses comes when their check is over
+        sed '/127.7.7./d; /proto kernel/d; s/ pref medium//; s/ *$//' /run/seen"#;
     sandbox.sh(script).ok().stdout
 }
 
