@@ -184,7 +184,7 @@ fn sockets_that_separate_nothing_make_no_noise(suite: Suite) {
     lab.sync_changes(&[]);
     lab.start(&["t-hand.socket"]);
     assert_inside(&lab, "8004");
-    let _ = lab.sh("python3 -c \"import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/t-unix.sock'); s.send(b'cat /proc/self/cmdline\\n')\"");
+    let _ = lab.sh("python3 -c \"import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/t-unix.sock'); s.send(b'cat /proc/self/cmdline\\n'); s.recv(100)\"").ok();
     lab.assert_active(&["t-unix.service"]);
     assert_eq!(lab.netns_of("t-unix.service"), lab.named_netns("box"));
 }

@@ -148,9 +148,15 @@ impl Lab {
     pub fn wait_gone(&self) {
         let _ = self.wait_until(
             "unneeded namespaces have gone",
-            Duration::from_secs(10),
+            // a DHCP client has 10 s to end
+            Duration::from_secs(20),
+            // a unit that has stopped may stay loaded, and then it is still named in BoundBy
             "for unit in $(systemctl list-units --plain --no-legend --state=active,activating,deactivating 'netns@*' | cut -d' ' -f1); do
-                 systemctl show -P BoundBy $unit | grep . >&2 || { echo $unit; exit 1; }
+                 needed=
+                 for by in $(systemctl show --value -p BoundBy -p RequiredBy $unit); do
+                     [[ $(systemctl show -P ActiveState $by) =~ ^(inactive|failed)$ ]] || needed=$by
+                 done
+                 [[ $needed && $(systemctl show -P ActiveState $unit) = active ]] || { systemctl status $unit; exit 1; }
              done",
         );
     }
