@@ -87,6 +87,8 @@ fn every_key_names_its_test() {
         for test in tests.split(", ") {
             assert!(trials.contains(test.trim_matches('`')), "{keys:?} below {heading} names no test: {test:?}");
         }
+        let in_kernel = |test: &str| ["config", "diff", "render"].iter().all(|pure| !test.starts_with(&format!("`{pure}::")));
+        assert!(tests.split(", ").any(in_kernel), "{keys:?} below {heading} names no test that shows it at work");
     }
 }
 

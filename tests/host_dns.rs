@@ -135,16 +135,21 @@ fn a_change_of_resolvers_shows_at_once(suite: Suite) {
     };
     resolved("10.41.0.2");
     // shorter, longer, and back
-    for (dns, answer) in [
-        ("dns = [\"10.41.0.3\"]\ndns-search = [\"one.example.org\", \"two.example.org\"]", "192.0.2.99"),
-        ("dns = [\"10.41.0.3\"]", "192.0.2.99"),
-        ("dns = [\"10.41.0.1\", \"10.41.0.3\"]\ndns-options = [\"timeout:1\"]", "10.41.0.2"),
+    for (dns, answer, line) in [
+        (
+            "dns = [\"10.41.0.3\"]\ndns-search = [\"one.example.org\", \"two.example.org\"]",
+            "192.0.2.99",
+            "search one.example.org two.example.org\n",
+        ),
+        ("dns = [\"10.41.0.3\"]", "192.0.2.99", "nameserver 10.41.0.3\n"),
+        ("dns = [\"10.41.0.1\", \"10.41.0.3\"]\ndns-options = [\"timeout:1\"]", "10.41.0.2", "options timeout:1\n"),
     ] {
         lab.config(&config(&["t-svc", "t-dyn"], dns));
         assert_eq!(lab.sync_changes(&[]), "change file /etc/netns/box/resolv.conf\n");
         resolved(answer);
         let shown = lab.ask("10.41.0.2", "8001", "cat /etc/resolv.conf");
         assert_eq!(shown, lab.read_file("/etc/netns/box/resolv.conf"));
+        assert!(shown.contains(line), "{shown}");
     }
     assert_eq!(pids(), before);
 }

@@ -230,13 +230,26 @@ fn bridge_settings_change_live(suite: Suite) {
         ("mac = \"02:00:00:00:52:02\"\nmtu = 1300\nstp = true", json!([before[0], "02:00:00:00:52:02", 1300, 1])),
         ("mac = \"02:00:00:00:52:02\"\nmtu = 1400\nstp = false", json!([before[0], "02:00:00:00:52:02", 1400, 0])),
     ];
-    for (settings, wanted) in steps {
+    for (settings, wanted) in &steps {
         lab.config(&config(settings));
         lab.sync_changes(&[]);
-        assert_eq!(look(), wanted, "with {settings}");
+        assert_eq!(look(), *wanted, "with {settings}");
         // a port that was there goes on as it was: spanning tree is asked for by whoever comes
         lab.assert_answers("10.52.0.2", "8000");
     }
+    let last = steps[3].0;
+    lab.config(&config(&format!(
+        "{last}\ndns = [\"10.52.0.53\"]\ngateways = [{{ via = \"10.52.0.254\", metric = 4000 }}]\n\
+         routes = [{{ to = \"203.0.113.0/24\", via = \"10.52.0.253\", source = \"10.52.0.1\" }}]"
+    )));
+    lab.sync_changes(&[]);
+    let own = "ip route show dev br0 proto static; networkctl status br0 | grep -o 'DNS: .*' || true";
+    let shown = "default via 10.52.0.254 metric 4000 \n203.0.113.0/24 via 10.52.0.253 src 10.52.0.1 \nDNS: 10.52.0.53\n";
+    assert_eq!(lab.sh(own).ok().stdout, shown);
+    lab.config(&config(last));
+    lab.sync_changes(&[]);
+    assert_eq!(lab.sh(own).ok().stdout, "");
+
     let _ = lab.run(&["systemctl", "restart", "systemd-networkd"]).ok();
     settle(&lab, &["br0"]);
     assert_eq!(look(), json!([before[0], "02:00:00:00:52:02", 1400, 0]));

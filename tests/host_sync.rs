@@ -318,7 +318,7 @@ fn live_change_of_a_running_namespace(suite: Suite) {
     for address in ["10.30.0.3", "fd1e::3"] {
         lab.assert_answers(address, "8000");
     }
-    let _ = lab.sh("! ping -n -c 1 -W 1 10.30.0.2 >&2; ip -n web route show default | grep -F 'via 10.30.0.1'; ip -n web -6 route show default | grep -F 'via fd1e::1'").ok();
+    let _ = lab.sh("if ping -n -c 1 -W 1 10.30.0.2 >&2; then exit 1; fi; ip -n web route show default | grep -F 'via 10.30.0.1'; ip -n web -6 route show default | grep -F 'via fd1e::1'").ok();
     // routes come, change and go
     change(
         r#"interface.eth0 = { bridge = "br0", addresses = ["10.30.0.3/24", "fd1e::3/64"], gateways = ["10.30.0.1", "fd1e::1"], routes = [{ to = "10.96.0.0/16", via = "10.30.0.1" }, { to = "fd60::/16", via = "fd1e::1" }] }"#,

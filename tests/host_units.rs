@@ -10,6 +10,7 @@ use crate::suite_trials;
 pub fn trials() -> Vec<Trial> {
     suite_trials![
         units_pass_systemd_analyze,
+        description_is_shown,
         hand_written_units_need_no_services_key,
         hold_keeps_a_namespace_up,
         template_instances_share_the_drop_in,
@@ -61,6 +62,23 @@ fn units_pass_systemd_analyze(suite: Suite) {
     assert_eq!(lab.property("netns@box", "Description"), "Network namespace box: 100 % \"quoted\"");
     let path = lab.systemctl(&["show", "-P", "Documentation", "netns@box"]);
     let _ = lab.run(&["ls", path.trim().trim_start_matches("file://")]).ok();
+}
+
+fn description_is_shown(suite: Suite) {
+    let lab = Lab::new(suite);
+    let shown = || lab.systemctl(&["list-units", "--plain", "--no-legend", "netns@box.service"]);
+    let described = |text: &str| with_services("").replace("[namespace.box]", &format!("[namespace.box]\ndescription = \"{text}\""));
+    lab.config(&described("Mail: 100 % of it"));
+    lab.sync_changes(&[]);
+    lab.start(&["netns-hold@box"]);
+    assert!(shown().ends_with(" Mail: 100 % of it\n"), "{}", shown());
+    lab.config(&described("Mail and more"));
+    lab.sync_changes(&[]);
+    assert!(shown().ends_with(" Mail and more\n"), "{}", shown());
+    lab.config(&with_services(""));
+    lab.sync_changes(&[]);
+    assert!(shown().ends_with(" Network namespace box\n"), "{}", shown());
+    lab.stop(&["netns-hold@box"]);
 }
 
 fn hand_written_units_need_no_services_key(suite: Suite) {

@@ -24,6 +24,7 @@ mod laws;
 mod netns;
 mod netns_change;
 mod render;
+mod vm_host;
 mod vm_links;
 mod vm_vlan;
 mod vm_wireguard;
@@ -54,16 +55,28 @@ fn main() -> ExitCode {
         netns::trials,
         netns_change::trials,
         render::trials,
-        vm_links::trials,
-        vm_vlan::trials,
-        vm_wireguard::trials,
     ];
+    let of_the_vm: &[fn() -> Vec<Trial>] = &[vm_host::trials, vm_links::trials, vm_vlan::trials, vm_wireguard::trials];
+    let all = |behaviours: &[fn() -> Vec<Trial>]| behaviours.iter().flat_map(|trials| trials()).collect();
 
     common::keep_panics_of_trials();
     let mut arguments = Arguments::from_args();
     // host tests wait more than they compute
     arguments.test_threads.get_or_insert(6);
-    let conclusion = libtest_mimic::run(&arguments, behaviours.iter().flat_map(|trials| trials()).collect());
+    let conclusion = libtest_mimic::run(&arguments, spread(all(of_the_vm), all(behaviours)));
     common::stop_all_hosts();
     conclusion.exit_code()
+}
+
+/// Puts trials that take turns evenly between the others, so that they do not wait for each other.
+fn spread(turns: Vec<Trial>, others: Vec<Trial>) -> Vec<Trial> {
+    let between = others.len() / turns.len().max(1);
+    let mut others = others.into_iter();
+    let mut all = Vec::new();
+    for trial in turns {
+        all.push(trial);
+        all.extend(others.by_ref().take(between));
+    }
+    all.extend(others);
+    all
 }

@@ -84,7 +84,7 @@ addresses = ["203.0.113.1/32"]
 "#,
         &["iv", "mv"],
     );
-    let kinds = links.sh("for n in iv mv; do ip -n $n -d -j link | python3 -c 'import json,sys; print([(l[\"ifname\"],l[\"linkinfo\"][\"info_kind\"]) for l in json.load(sys.stdin) if l.get(\"linkinfo\")])'; done").ok();
+    let kinds = links.sh("for n in iv mv; do ip -n $n -d -j link | python3 -c 'import json,sys; print(sorted((l[\"ifname\"],l[\"linkinfo\"][\"info_kind\"]) for l in json.load(sys.stdin) if l.get(\"linkinfo\")))'; done").ok();
     assert_eq!(kinds.stdout, "[('eth0', 'ipvlan')]\n[('eth0', 'macvlan'), ('eth1', 'dummy')]\n");
     assert_eq!(links.sh("ip netns exec iv cat /sys/class/net/eth0/address").ok().stdout, "52:54:00:00:00:04\n", "the parent's");
     links.assert_ping("iv", "192.0.2.2", true);
@@ -101,7 +101,8 @@ fn physical_comes_back() {
         Ok(links) => links,
         Err(why) => skip!("{why}"),
     };
-    let mac = |netns: &str, link: &str| links.sh(&format!("ip {netns} -j link show {link} | grep -o '\"address\":\"[^\"]*'")).ok().stdout;
+    // by its own name: ip(8) takes alternative ones, too
+    let mac = |netns: &str, link: &str| links.sh(&format!("ip {netns} -o link | grep -o \" {link}: .* link/ether [^ ]*\" | sed 's/.* //'")).ok().stdout;
     let own = mac("", "ens5");
     links.start(
         r#"
@@ -117,10 +118,10 @@ addresses = ["192.0.2.1/24"]
 "#,
         &["ph", "iv"],
     );
-    assert!(mac("-n ph", "eth0").contains("02:00:5e:10:00:05"));
+    assert_eq!(mac("-n ph", "eth0"), "02:00:5e:10:00:05\n");
     assert_eq!(links.sh("ip link show ens5").code, 1);
     links.assert_ping("iv", "192.0.2.3", true);
-    let back = "until ip link show ens5 >/dev/null 2>&1; do sleep 0.1; done";
+    let back = "until test -e /sys/class/net/ens5; do sleep 0.1; done; udevadm settle; test -e /sys/class/net/ens5";
     let _ = links.sh(&format!("systemctl stop netns-hold@ph; {back}")).ok();
     assert_eq!(mac("", "ens5"), own, "under its own name, with the address of the hardware");
 
@@ -130,4 +131,11 @@ addresses = ["192.0.2.1/24"]
     links.assert_ping("iv", "192.0.2.3", true);
     let _ = links.sh(&format!("systemctl stop netns-hold@ph; {back}")).ok();
     assert_eq!(mac("", "ens5"), own);
+
+    // a name that udev has given it beside its own
+    let config = links.read_file("/etc/netns-networkd/test.toml").replace("\"ens5\"", "\"enp0s5\"");
+    links.write_file("/etc/netns-networkd/test.toml", &config);
+    let refused = links.run(&["netns-networkd", "sync"]).fails(2);
+    let error = "'enp0s5' is only another name of link 'ens5', and the kernel gives a link back by its own\n  hint: write parent = \"ens5\"\n";
+    assert!(refused.stderr.contains(error), "{refused}");
 }

@@ -165,11 +165,16 @@ macro_rules! tunnel {
 
 fn tunnel_goes_by_the_hosts_network() {
     let net = tunnel!();
-    net.config("listen-port = 51900", "");
+    net.config("listen-port = 51900\nfwmark = 0xca6c", "");
     net.up();
+    // the tunnel's own packets have the mark, for the host's firewall
+    let _ = net
+        .sh("nft 'table ip marked { chain out { type filter hook output priority 0; meta mark 0xca6c udp dport 51820 counter; }; }'")
+        .ok();
     for address in ["10.100.9.1", "fd00:100::9"] {
         let _ = net.ping(address).ok();
     }
+    let _ = net.sh("nft list chain ip marked out | grep -E 'packets [1-9]'; nft delete table ip marked").ok();
     let _ = net.sh("ip netns exec office ping -n -c 1 -W 3 10.100.0.2").ok();
     let who = net.sh("ip netns exec office python3 /usr/local/lib/talk.py ask 10.100.0.2 8080 who").ok().stdout;
     assert!(who.starts_with("10.100.9.1 10.100.0.2 "), "{who}");

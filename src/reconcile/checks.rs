@@ -116,6 +116,10 @@ impl Run<'_> {
             .collect();
         let found = if self.options.root.is_host() { host::links(physical.iter().map(|(_, link)| link.clone()))? } else { BTreeMap::new() };
         for (source, name) in physical.iter().filter(|(_, name)| found.contains_key(name)) {
+            if let Some(own) = host::own_name(name)? {
+                reasons.push(format!("{source}: {}", sys::inside::other_name(name, &own)));
+                continue;
+            }
             let mut own: BTreeSet<String> = found[name].addresses.iter().filter(|a| !is_link_local(a)).map(ToString::to_string).collect();
             own.extend(self.file_of_somebody_else(name)?);
             let used = match &found[name].master {

@@ -96,6 +96,12 @@ pub fn former_units(manifest: &Manifest, desired: &State) -> Vec<UnitName> {
     manifest.files.keys().filter_map(name).filter(|name| !desired.units.contains_key(name)).collect()
 }
 
+/// Gives the name of a link where it was found by an alternative one.
+pub fn own_name(link: &LinkName) -> Result<Option<String>> {
+    let found = netlink::link_by_name(&mut Socket::open()?, link.as_str())?;
+    Ok(found.map(|found| found.name).filter(|own| own != link.as_str()))
+}
+
 /// Observes links of the host by name, with their addresses; those that are not there are left out.
 pub fn links(names: impl IntoIterator<Item = LinkName>) -> Result<BTreeMap<LinkName, HostLink>> {
     let mut links = BTreeMap::new();

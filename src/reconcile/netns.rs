@@ -397,7 +397,8 @@ fn remove_links_inside(name: &NetnsName, host: &mut Host, applied: &Netns) -> Re
 fn rename_given_back(host: &mut Host, applied: &Netns) -> Result<()> {
     for link in applied.links.values() {
         let (Kind::Physical { parent }, Some(mac)) = (&link.kind, link.mac) else { continue };
-        if netlink::link_by_name(&mut host.socket, parent.as_str())?.is_some() {
+        // not just as an alternative name, which udev may have made of it meanwhile
+        if netlink::link_by_name(&mut host.socket, parent.as_str())?.is_some_and(|found| found.name == parent.as_str()) {
             continue;
         }
         let all = netlink::links(&mut host.socket)?;

@@ -54,6 +54,9 @@ impl Host {
             for (name, need) in needs {
                 match netlink::link_by_name(&mut self.socket, name.as_str())? {
                     Some(link) if *need == Need::Bridge && link.kind.as_deref() != Some("bridge") => bail!("link '{name}' is not a bridge"),
+                    Some(link) if *need == Need::There && link.name != name.as_str() => {
+                        bail!("{}", other_name(name, &link.name));
+                    }
                     Some(link) if link.up || *need == Need::There => {
                         found.insert(name.clone(), link);
                     }
@@ -73,6 +76,14 @@ impl Host {
             }
         }
     }
+}
+
+/// Says why a link cannot be given away by an alternative name.
+#[must_use]
+pub fn other_name(name: &LinkName, own: &str) -> String {
+    format!(
+        "'{name}' is only another name of link '{own}', and the kernel gives a link back by its own\n  hint: write parent = \"{own}\""
+    )
 }
 
 /// What `apply` works on: both sides, and what they have.

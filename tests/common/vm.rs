@@ -59,6 +59,13 @@ impl Vm {
         Ok(Self { name, used: Mutex::new(()) })
     }
 
+    /// Reboots it, and waits until it is up again.
+    #[track_caller]
+    pub fn reboot(&self) {
+        let status = Command::new("timeout").args(["700", VM_SH, "reboot", &self.name]).stdin(Stdio::null()).status();
+        assert!(status.expect("start timeout(1)").success(), "the virtual machine does not come up again: the reason is on standard error");
+    }
+
     /// Keeps everyone else out: a test is about the whole host.
     pub fn lock(&self) -> MutexGuard<'_, ()> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)

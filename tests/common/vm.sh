@@ -171,6 +171,8 @@ wait_booted() { # NAME [BOOT-ID]
         # shellcheck disable=SC2016 # for the other shell
         state=$(timeout 60 "$CHANNEL" ask "$STATE/$name/channel" sh -c \
             'grep -qsx "$0" /proc/sys/kernel/random/boot_id || systemctl is-system-running --wait' "${2:-}" 2>/dev/null) || true
+        # what waits for links that udev has not named yet is no part of a boot
+        [[ ! $state ]] || exec_in "$name" udevadm settle
         case $state in
         running) return ;;
         degraded)

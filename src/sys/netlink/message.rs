@@ -15,7 +15,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo},
-        link::{InfoData, InfoVeth, IpVlanMode, LinkAttribute, LinkMessage, MacVlanMode},
+        link::{InfoData, InfoVeth, IpVlanMode, LinkAttribute, LinkMessage, MacVlanMode, Prop},
         neighbour_table::{NeighbourTableAttribute, NeighbourTableMessage, NeighbourTableParameter},
         route::{RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType},
         rule::{RuleAction, RuleAttribute, RuleMessage},
@@ -234,13 +234,16 @@ pub fn remove_links(socket: &mut Socket, indexes: &[u32]) -> Result<()> {
 pub fn rename(socket: &mut Socket, link: &KernelLink, name: &LinkName) -> Result<()> {
     let one = || LinkUnspec::new_with_index(link.index);
     let mut batch = Batch::default();
-    batch.push((), set(one().down()), 0);
+    batch.push(Some(()), set(one().down()), 0);
     if let Some(mac) = link.hardware {
-        batch.push((), set_mac(link.index, mac), 0);
+        batch.push(Some(()), set_mac(link.index, mac), 0);
     }
-    batch.push((), set(one().name(name.as_str())), 0);
-    match socket.request(batch)?.into_iter().next() {
-        Some(((), refusal)) => Err(refusal.into()),
+    // where udev could not rename it, the name is an alternative one by now
+    let other = one().append_extra_attribute(LinkAttribute::PropList(vec![Prop::AltIfName(name.to_string())])).build();
+    batch.push(None, RouteNetlinkMessage::DelLinkProp(other), 0);
+    batch.push(Some(()), set(one().name(name.as_str())), 0);
+    match socket.request(batch)?.into_iter().find(|(counts, _)| counts.is_some()) {
+        Some((_, refusal)) => Err(refusal.into()),
         None => Ok(()),
     }
 }
