@@ -120,8 +120,8 @@ fn everything_is_back_after_a_reboot() {
     host.start(&units);
     // all but numbers of links and lifetimes
     let look = || {
-        let links = r#"for netns in web leased; do ip -n $netns -br link; ip -n $netns -br addr; ip -n $netns route; ip -n $netns -6 route; done
-                       ip -br link | grep -e ^br-lan -e ^web -e ^leased; ip -br addr show dev web-eth1; bridge link"#;
+        let links = r"for netns in web leased; do ip -n $netns -br link; ip -n $netns -br addr; ip -n $netns route; ip -n $netns -6 route; done
+                       ip -br link | grep -e ^br-lan -e ^web -e ^leased; ip -br addr show dev web-eth1; bridge link";
         let _ = host.wait_until("DAD is over", SECONDS, "! ip addr | grep tentative");
         host.sh(&format!("{{ {links}; }} | sed 's/@[^ ]*//; s/^[0-9]*: //' | sort")).ok().stdout
     };

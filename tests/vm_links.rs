@@ -102,7 +102,9 @@ fn physical_comes_back() {
         Err(why) => skip!("{why}"),
     };
     // by its own name: ip(8) takes alternative ones, too
-    let mac = |netns: &str, link: &str| links.sh(&format!("ip {netns} -o link | grep -o \" {link}: .* link/ether [^ ]*\" | sed 's/.* //'")).ok().stdout;
+    let mac = |netns: &str, link: &str| {
+        links.sh(&format!("ip {netns} -o link | grep -o \" {link}: .* link/ether [^ ]*\" | sed 's/.* //'")).ok().stdout
+    };
     let own = mac("", "ens5");
     links.start(
         r#"
@@ -136,6 +138,7 @@ addresses = ["192.0.2.1/24"]
     let config = links.read_file("/etc/netns-networkd/test.toml").replace("\"ens5\"", "\"enp0s5\"");
     links.write_file("/etc/netns-networkd/test.toml", &config);
     let refused = links.run(&["netns-networkd", "sync"]).fails(2);
-    let error = "'enp0s5' is only another name of link 'ens5', and the kernel gives a link back by its own\n  hint: write parent = \"ens5\"\n";
+    let error =
+        "'enp0s5' is only another name of link 'ens5', and the kernel gives a link back by its own\n  hint: write parent = \"ens5\"\n";
     assert!(refused.stderr.contains(error), "{refused}");
 }

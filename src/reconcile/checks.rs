@@ -176,14 +176,36 @@ impl Run<'_> {
         warnings.into_iter().for_each(|text| (self.tell)(Event::Warning(text)));
     }
 
-    /// Says what is missing for a VLAN link whose parent somebody else configures: networkd makes it for the parent's own file.
-    pub(super) fn how_to_stack(&mut self, name: &LinkName) -> String {
+    /// Lists the VLAN links among the uplinks, each with its parent.
+    fn vlans(&self) -> Vec<(LinkName, LinkName)> {
         let uplinks = self.config.bridges.values().flat_map(|bridge| &bridge.uplinks);
-        let parent = uplinks.filter(|uplink| uplink.name() == name).find_map(|uplink| match uplink {
-            Uplink::Vlan { parent, .. } => Some(parent.clone()),
+        let vlans = uplinks.filter_map(|uplink| match uplink {
+            Uplink::Vlan { parent, .. } => Some((uplink.name().clone(), parent.clone())),
             Uplink::Link(_) => None,
         });
-        let Some(parent) = parent else { return String::new() };
+        vlans.collect()
+    }
+
+    /// Lists the VLAN links that networkd makes: those whose parent is ours, or has them in its `.network` file.
+    pub(super) fn vlans_to_come(&mut self) -> BTreeSet<LinkName> {
+        let bridges = &self.config.bridges;
+        let is_ours =
+            |link: &LinkName| bridges.contains_key(link) || bridges.values().any(|b| b.uplinks.iter().any(|uplink| uplink.name() == link));
+        let mut vlans = self.vlans();
+        vlans.retain(|(name, parent)| {
+            let file = self.bus().ok().and_then(|bus| host::network_file(bus, parent));
+            let text = || file.and_then(|file| fs::read_text(&file).ok().flatten()).unwrap_or_default();
+            is_ours(parent) || text().lines().any(|line| line.trim() == format!("VLAN={name}"))
+        });
+        vlans.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Says what is missing for a VLAN link whose parent somebody else configures: networkd makes it for the parent's own file.
+    pub(super) fn how_to_stack(&mut self, name: &LinkName) -> String {
+        let Some((_, parent)) = self.vlans().into_iter().find(|(vlan, _)| vlan == name) else { return String::new() };
+        if self.vlans_to_come().contains(name) {
+            return String::new();
+        }
         let file = self.bus().ok().and_then(|bus| host::network_file(bus, &parent));
         let file = file.map_or_else(|| format!("a .network file for '{parent}'"), |file| file.display().to_string());
         format!("\n  hint: put `VLAN={name}` into [Network] of {file}, then `networkctl reload`")

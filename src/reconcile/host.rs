@@ -347,6 +347,12 @@ pub fn network_file(bus: &Bus, name: &LinkName) -> Option<PathBuf> {
     describe(bus, name)?.get("NetworkFile")?.as_str().map(PathBuf::from)
 }
 
+/// Tells whether networkd is still at work on a link.
+pub fn is_configuring(bus: &Bus, name: &LinkName) -> bool {
+    let state = describe(bus, name).and_then(|json| Some(json.get("AdministrativeState")?.as_str()?.to_owned()));
+    state.is_some_and(|state| ["pending", "initialized", "configuring"].contains(&state.as_str()))
+}
+
 /// Says why networkd does not do with a link what its file asks for, in networkd's own terms; nothing if it cannot tell.
 #[must_use]
 pub fn explain_link(bus: &Bus, name: &LinkName, file: &Path) -> Option<String> {

@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     desired::{self, NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
     diff::{Change, diff},
-    model::{File, NetnsName, Place, State, Unit, UnitName},
+    model::{File, LinkName, NetnsName, Place, State, Unit, UnitName},
     plan::{Pending, Plan, Request, Step, plan},
     sys::{
         bus::{Bus, LoadedUnit},
@@ -26,6 +26,8 @@ use crate::{
 
 /// How long networkd may take to do what its files say after a reload. Its answer to the reload is no sign that it has.
 const NETWORKD_WAIT: Duration = Duration::from_secs(10);
+/// How long where it says that it is still at it.
+const NETWORKD_BUSY_WAIT: Duration = Duration::from_secs(60);
 /// How often to look again and do what has become possible: a second look finds what the first one made way for.
 const ROUNDS: usize = 4;
 const LOCK: &str = "/var/lib/netns-networkd/lock";
@@ -151,7 +153,8 @@ impl Run<'_> {
             }
             self.apply(&plan, &situation)?;
             if plan.steps.contains(&Step::ReloadNetworkd) {
-                wait_for_links(&situation.desired)?;
+                let to_come = self.vlans_to_come();
+                wait_for_links(self.bus()?, &situation.desired, &to_come)?;
             }
         }
         Ok(outcome)
@@ -329,17 +332,30 @@ fn align_units(observed: &mut State, desired: &mut State, loaded: &HashMap<UnitN
     }
 }
 
-/// Waits until the links on the host are as networkd's files say, or for [`NETWORKD_WAIT`].
-fn wait_for_links(desired: &State) -> Result<()> {
-    let deadline = Instant::now() + NETWORKD_WAIT;
+/// Waits until the links on the host are as networkd's files say, or for [`NETWORKD_WAIT`]; longer while networkd says that it
+/// is still at work on one of them.
+fn wait_for_links(bus: &Bus, desired: &State, to_come: &BTreeSet<LinkName>) -> Result<()> {
+    let start = Instant::now();
+    let mut deadline = start + NETWORKD_WAIT;
     let monitor = Monitor::open(&[GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS])?;
     loop {
         let observed = State { links: host::links(desired.links.keys().cloned())?, ..State::default() };
         let wanted = State { links: desired.links.clone(), ..State::default() };
-        let missing_hardware =
-            |change: &Change| matches!(change, Change::HostLink { before: None, after: Some(after), .. } if !after.is_bridge);
-        if diff(&observed, &wanted).iter().all(missing_hardware) || !Monitor::wait(&[&monitor], deadline)? {
+        let waits_for = diff(&observed, &wanted).into_iter().filter_map(|change| match change {
+            // hardware
+            Change::HostLink { name, before: None, after: Some(after) } if !after.is_bridge && !to_come.contains(&name) => None,
+            Change::HostLink { name, .. } => Some(name),
+            _ => None,
+        });
+        let waits_for: Vec<_> = waits_for.collect();
+        if waits_for.is_empty() {
             return Ok(());
+        }
+        if !Monitor::wait(&[&monitor], deadline)? {
+            if start.elapsed() > NETWORKD_BUSY_WAIT || !waits_for.iter().any(|name| host::is_configuring(bus, name)) {
+                return Ok(());
+            }
+            deadline += Duration::from_secs(1);
         }
     }
 }

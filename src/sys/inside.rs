@@ -81,9 +81,7 @@ impl Host {
 /// Says why a link cannot be given away by an alternative name.
 #[must_use]
 pub fn other_name(name: &LinkName, own: &str) -> String {
-    format!(
-        "'{name}' is only another name of link '{own}', and the kernel gives a link back by its own\n  hint: write parent = \"{own}\""
-    )
+    format!("'{name}' is only another name of link '{own}', and the kernel gives a link back by its own\n  hint: write parent = \"{own}\"")
 }
 
 /// What `apply` works on: both sides, and what they have.

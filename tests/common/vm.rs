@@ -1,7 +1,7 @@
 //! The virtual machine, for what a container on this machine's kernel cannot show; vm.sh does the work.
 
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::host::guard_host;
 use super::{BIN, REPO, Shell, assert_root, run};
@@ -66,11 +66,25 @@ impl Vm {
         assert!(status.expect("start timeout(1)").success(), "the virtual machine does not come up again: the reason is on standard error");
     }
 
-    /// Keeps everyone else out: a test is about the whole host.
+    /// Keeps everyone else out: a test is about the whole host. What a test that failed has left is removed.
     pub fn lock(&self) -> MutexGuard<'_, ()> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        self.used.lock().unwrap_or_else(|poisoned| {
+            let _ = self.sh(CLEAN_UP);
+            self.used.clear_poison();
+            poisoned.into_inner()
+        })
     }
 }
+
+/// Goes on past errors.
+const CLEAN_UP: &str = r"set +e
+systemctl disable --now $(cd /etc/systemd/system; ls -d t-*); systemctl stop 'netns-hold@*' 't-*'
+rm -rf /etc/netns-networkd /etc/systemd/system/t-* /etc/systemd/network/1-test*
+systemctl daemon-reload; systemctl reset-failed; netns-networkd sync; networkctl reload
+for netns in $(ls /run/netns); do ip netns delete $netns; done
+udevadm settle
+for link in $(ls /sys/class/net); do case $link in lo|ens[345]) ;; *) ip link delete $link ;; esac; done
+for link in ens4 ens5; do ip link set $link nomaster down; done; nft flush ruleset";
 
 impl Shell for Vm {
     fn enter(&self) -> Vec<String> {
