@@ -123,7 +123,7 @@ fn everything_is_back_after_a_reboot() {
         let links = r"for netns in web leased; do ip -n $netns -br link; ip -n $netns -br addr; ip -n $netns route; ip -n $netns -6 route; done
                        ip -br link | grep -e ^br-lan -e ^web -e ^leased; ip -br addr show dev web-eth1; bridge link";
         let _ = host.wait_until("DAD is over", SECONDS, "! ip addr | grep tentative");
-        host.sh(&format!("{{ {links}; }} | sed 's/@[^ ]*//; s/^[0-9]*: //' | sort")).ok().stdout
+        host.sh(&format!("{{ {links}; }} | sed 's/@[^ ]*//; s/^[0-9]*: //; s/  */ /g' | sort")).ok().stdout
     };
     let before = look();
     assert!(before.contains("web-eth1") && before.contains("192.0.2.1/24"), "{before}");

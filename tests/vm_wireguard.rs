@@ -375,7 +375,7 @@ fn port_is_free_for_the_next_start() {
     let net = tunnel!();
     net.config("listen-port = 51900", "");
     net.up();
-    for _ in 0..20 {
+    for _ in 0..5 {
         // both ways: with its service, and with the last one that needs it
         let _ = net.sh("systemctl restart netns@vpn; systemctl stop t-vpn; systemctl start t-vpn").ok();
     }

@@ -171,8 +171,9 @@ wait_booted() { # NAME [BOOT-ID]
         # shellcheck disable=SC2016 # for the other shell
         state=$(timeout 60 "$CHANNEL" ask "$STATE/$name/channel" sh -c \
             'grep -qsx "$0" /proc/sys/kernel/random/boot_id || systemctl is-system-running --wait' "${2:-}" 2>/dev/null) || true
-        # what waits for links that udev has not named yet is no part of a boot
-        [[ ! $state ]] || exec_in "$name" udevadm settle
+        # no part of the boot: udev may still be at work on cards that nothing waits for
+        [[ ! $state ]] || timeout 60 "$CHANNEL" ask "$STATE/$name/channel" sh -c \
+            'for card in ens3 ens4 ens5; do until test -e /sys/class/net/$card; do sleep 0.1; done; done'
         case $state in
         running) return ;;
         degraded)
