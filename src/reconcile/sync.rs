@@ -152,7 +152,7 @@ impl Run<'_> {
                 break;
             }
             self.apply(&plan, &situation)?;
-            if plan.steps.contains(&Step::ReloadNetworkd) {
+            if plan.steps.contains(&Step::ReloadNetworkd) && self.options.root.is_host() {
                 let to_come = self.vlans_to_come();
                 wait_for_links(self.bus()?, &situation.desired, &to_come)?;
             }
