@@ -55,13 +55,17 @@ sub serve {
         while ($buffer =~ s/^(.*)\n//) {
             my ($id, $input, @command) = words($1);
             next unless @command;
+            my $gone;
             my @answer = obey($input, \@command, sub {
-                # who asks says no more until the answer: they have gone, and somebody else may have come
+                # who asks says no more until the answer: what can be read is somebody else's, or they have gone
                 vec(my $ready = '', fileno $port, 1) = 1;
-                return 1 unless select($ready, undef, undef, 0.01);
+                if (!select($ready, undef, undef, 0.01)) { $gone = undef; return 1 }
                 my $length = length $buffer;
-                sysread($port, $buffer, 65536, $length);
-                return 0;
+                return 0 if sysread($port, $buffer, 65536, $length);
+                # for a moment the kernel may still speak of the one before, who has gone
+                select(undef, undef, undef, 0.02);
+                $gone //= time;
+                return time - $gone < 3;
             });
             send_all($port, "\n" . message($id, @answer)) if @answer;
         }
