@@ -33,6 +33,10 @@ pub enum Command {
     Check(Check),
     /// Makes the host match the configuration; prints one line for each change, nothing when there is none.
     Sync(Sync),
+    /// Keeps the changes of a `sync --confirm`.
+    Confirm,
+    /// Takes the changes of a `sync --confirm` back at once; what its timer runs.
+    Rollback,
     /// Makes a namespace as the last sync recorded it; what netns@NAME.service runs.
     Up(Up),
     /// Removes a namespace; what netns@NAME.service runs when its last service has stopped.
@@ -63,6 +67,9 @@ pub struct Sync {
     /// Replaces files that were edited by hand or made by somebody else.
     #[arg(long)]
     pub force: bool,
+    /// Takes everything back after this many seconds unless it is confirmed: here, or by `netns-networkd confirm`.
+    #[arg(long, value_name = "SECS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub confirm: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -67,6 +67,12 @@ pub fn record_path(name: &NetnsName) -> PathBuf {
     Path::new(RECORDS).join(format!("{name}.toml"))
 }
 
+/// Gives the namespace whose record is at a path.
+#[must_use]
+pub fn record_of(path: &Path) -> Option<NetnsName> {
+    NetnsName::parse(path.strip_prefix(RECORDS).ok()?.to_str()?.strip_suffix(".toml")?).ok()
+}
+
 /// Gives the path of the settings of a namespace's DHCP client.
 #[must_use]
 pub fn dhcp_path(name: &NetnsName) -> PathBuf {

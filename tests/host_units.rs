@@ -11,6 +11,7 @@ pub fn trials() -> Vec<Trial> {
     suite_trials![
         units_pass_systemd_analyze,
         description_is_shown,
+        simple_services_are_where_they_will_be,
         hand_written_units_need_no_services_key,
         hold_keeps_a_namespace_up,
         template_instances_share_the_drop_in,
@@ -62,6 +63,20 @@ fn units_pass_systemd_analyze(suite: Suite) {
     assert_eq!(lab.property("netns@box", "Description"), "Network namespace box: 100 % \"quoted\"");
     let path = lab.systemctl(&["show", "-P", "Documentation", "netns@box"]);
     let _ = lab.run(&["ls", path.trim().trim_start_matches("file://")]).ok();
+}
+
+/// systemd calls a service of Type=simple started when it has forked, before the process is in its namespace.
+fn simple_services_are_where_they_will_be(suite: Suite) {
+    let lab = Lab::new(suite);
+    lab.units(&[("t-simple.service", "serve 8000", "Type=simple")]);
+    lab.start(&["t-simple"]);
+    for _ in 0..5 {
+        for services in ["services = [\"t-simple\"]", "services = []"] {
+            lab.config(&with_services(services));
+            let said = lab.sync(&["--restart"]).ok();
+            assert!(said.stdout.contains("restart t-simple.service") && !said.stdout.contains("pending"), "{said}");
+        }
+    }
 }
 
 fn description_is_shown(suite: Suite) {

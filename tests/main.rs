@@ -10,6 +10,7 @@ mod docs;
 mod harness;
 mod host_bad_input;
 mod host_boot;
+mod host_confirm;
 mod host_dhcp;
 mod host_dns;
 mod host_failures;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         harness::trials,
         host_bad_input::trials,
         host_boot::trials,
+        host_confirm::trials,
         host_dhcp::trials,
         host_dns::trials,
         host_failures::trials,

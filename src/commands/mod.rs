@@ -1,6 +1,7 @@
 //! One file a verb: wiring and words, no work.
 
 mod check;
+mod rollback;
 mod sync;
 
 use std::process::ExitCode;
@@ -54,6 +55,8 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
     match command {
         Command::Check(args) => check::run(context, &args),
         Command::Sync(args) => sync::run(context, args),
+        Command::Confirm => rollback::confirm(),
+        Command::Rollback => rollback::rollback(context),
         Command::Up(args) => {
             let changes = netns::up(&args.name, if args.live { Reach::Live } else { Reach::Whole })?;
             if context.verbose {

@@ -1,8 +1,8 @@
 //! `sync` and `sync --dry-run`: what changes, in words.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use similar::TextDiff;
 
 use super::{CHANGES, Context, UNVERIFIED};
@@ -10,17 +10,37 @@ use crate::{
     cli,
     diff::Change,
     plan::Step,
-    reconcile::sync::{Event, Options, Outcome, file_texts, sync},
+    reconcile::{
+        rollback,
+        sync::{Event, Options, Outcome, file_texts, sync},
+    },
+    sys::terminal,
 };
 
 pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
-    let cli::Sync { names, dry_run, restart, force } = args;
-    let options = Options { root: context.root.clone(), names, restart, force, dry_run };
+    let cli::Sync { names, dry_run, restart, force, confirm } = args;
+    let confirm = confirm.map(Duration::from_secs);
+    let options = Options { root: context.root.clone(), names, restart, force, dry_run, confirm };
+    if confirm.is_some() {
+        if !context.root.is_host() {
+            bail!("--confirm is for the running host: an image can be made again");
+        }
+        terminal::on_interrupt(|| {
+            eprintln!("\ninterrupted: everything goes back");
+            // a run that was cut off goes back when it has let go of the lock
+            let _ = rollback::start();
+            super::rollback::INTERRUPTED
+        });
+    }
     let warning = if context.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" };
     let outcome = sync(&options, &mut |event| match event {
         Event::Done(line) => println!("{line}"),
         Event::Warning(text) => eprintln!("{warning}: {text}"),
-    })?;
+    });
+    if outcome.is_err() && confirm.is_some() && rollback::is_waiting() {
+        eprintln!("what was changed goes back in time, or at once with `netns-networkd rollback`");
+    }
+    let outcome = outcome?;
     if dry_run {
         show_plan(context, &outcome);
     }
@@ -29,6 +49,9 @@ pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
     }
     for unverified in &outcome.unverified {
         eprintln!("{warning}: {unverified}");
+    }
+    if let Some(limit) = confirm.filter(|_| outcome.waits) {
+        return super::rollback::ask(context, limit);
     }
     Ok(if dry_run && !(outcome.plan.steps.is_empty() && outcome.pending.is_empty()) {
         ExitCode::from(CHANGES)

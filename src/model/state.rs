@@ -6,11 +6,12 @@ use std::{
 };
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::{LinkName, Mac, Netns, NetnsName, PortVlans, UnitName};
 
 /// Everything this tool looks after on one host. The same type is what should be and what is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// By absolute path on the host (below `--root`).
     pub files: BTreeMap<PathBuf, File>,
@@ -25,14 +26,14 @@ pub struct State {
 }
 
 /// A file and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     pub content: String,
     pub provenance: Provenance,
 }
 
 /// Who wrote a file last, by the manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Provenance {
     /// We did, and nobody has changed it since.
     Ours,
@@ -43,7 +44,7 @@ pub enum Provenance {
 }
 
 /// A link on the host. Desired: what must hold at least (more addresses are nobody's fault).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostLink {
     pub is_bridge: bool,
     pub up: bool,
@@ -78,7 +79,7 @@ impl HostLink {
 }
 
 /// A unit and its namespace.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
     /// The namespace its settings name in all three places (`BindsTo=`, `After=`, `NetworkNamespacePath=`).
     pub bound_to: Option<NetnsName>,
@@ -97,7 +98,7 @@ impl Unit {
 }
 
 /// A network namespace as seen from a process.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Place {
     /// The host's own.
     Host,

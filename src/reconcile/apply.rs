@@ -137,7 +137,7 @@ impl Run<'_> {
                 self.bus()?.start(&format!("netns-hold@{name}.service"))
             }
             Step::Release(name) => {
-                let (hold, retired) = (format!("netns-hold@{name}.service"), !self.config.namespaces.contains_key(name));
+                let (hold, retired) = (format!("netns-hold@{name}.service"), !self.known.contains(name));
                 if retired {
                     // A run that was cut off may have begun to start it. Without its hold it would come up all the same, and find
                     // that its bridge has gone. If it cannot come up, there is nothing to wait for.

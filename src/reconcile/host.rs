@@ -228,10 +228,12 @@ fn bound_to(loaded: &LoadedUnit) -> Option<NetnsName> {
 
 fn place(name: &UnitName, loaded: &LoadedUnit, bound_to: Option<&NetnsName>, names: &[NetnsName]) -> Place {
     let processes = || fs::control_group_processes(&loaded.control_group);
-    if let Some(place) = loaded.main_pid.into_iter().chain(processes()).find_map(|pid| crate::sys::netns::place_of(pid, names)) {
+    let mut started = loaded.main_pid.into_iter().chain(processes()).filter(|pid| !fs::is_starting(*pid));
+    if let Some(place) = started.find_map(|pid| crate::sys::netns::place_of(pid, names)) {
         return place;
     }
-    // a socket, or a service that has done its work: nothing of it can be looked at, so its start is compared to its settings
+    // a socket, or a service that has done its work, or has just been forked: nothing of it can be looked at, so its start is
+    // compared to its settings
     if let Some(place) = noted_place(name, loaded) {
         return place;
     }

@@ -6,5 +6,6 @@ pub mod dhcp;
 pub mod host;
 mod keys;
 pub mod netns;
+pub mod rollback;
 mod sockets;
 pub mod sync;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{host, netns};
+use super::{host, netns, rollback};
 use crate::{
     config::Config,
     desired::{self, NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
@@ -30,7 +30,7 @@ const NETWORKD_WAIT: Duration = Duration::from_secs(10);
 const NETWORKD_BUSY_WAIT: Duration = Duration::from_secs(60);
 /// How often to look again and do what has become possible: a second look finds what the first one made way for.
 const ROUNDS: usize = 4;
-const LOCK: &str = "/var/lib/netns-networkd/lock";
+pub(super) const LOCK: &str = "/var/lib/netns-networkd/lock";
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
@@ -41,6 +41,8 @@ pub struct Options {
     pub restart: bool,
     pub force: bool,
     pub dry_run: bool,
+    /// All goes back unless somebody confirms it within this time.
+    pub confirm: Option<Duration>,
 }
 
 /// What came of it.
@@ -51,6 +53,8 @@ pub struct Outcome {
     pub pending: Vec<String>,
     /// What was applied and does not show, each with what is known of the cause.
     pub unverified: Vec<String>,
+    /// It was done, and goes back unless somebody confirms it.
+    pub waits: bool,
 }
 
 /// What happens on the way.
@@ -86,8 +90,10 @@ pub fn sync(options: &Options, tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
             .context("hint: run it as root, or look at `netns-networkd sync --dry-run`");
     }
     let _lock = if options.dry_run { None } else { Some(Lock::wait(&root.at(LOCK))?) };
-    let mut run = Run { options, config: &config, bus: None, manifest: Manifest::read(root)?, tell };
-    run.go()
+    if !options.dry_run && root.is_host() {
+        rollback::refuse_while_waiting()?;
+    }
+    Run::new(options, &config, Manifest::read(root)?, tell).go()
 }
 
 /// One run of `sync`; `checks` and `apply` have the rest of its methods.
@@ -97,6 +103,10 @@ pub(super) struct Run<'a> {
     bus: Option<Bus>,
     pub(super) manifest: Manifest,
     pub(super) tell: &'a mut dyn FnMut(Event),
+    /// What the host was, to go back to instead of the configuration.
+    pub(super) target: Option<State>,
+    /// The namespaces that are to stay.
+    pub(super) known: BTreeSet<NetnsName>,
 }
 
 /// Both sides of the diff, and what else was seen.
@@ -111,12 +121,16 @@ pub(super) struct Situation {
     held: BTreeSet<NetnsName>,
 }
 
-impl Run<'_> {
-    fn go(&mut self) -> Result<Outcome> {
+impl<'a> Run<'a> {
+    pub(super) fn new(options: &'a Options, config: &'a Config, manifest: Manifest, tell: &'a mut dyn FnMut(Event)) -> Self {
+        Self { options, config, bus: None, manifest, tell, target: None, known: BTreeSet::new() }
+    }
+
+    pub(super) fn go(&mut self) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         for round in 0..ROUNDS {
             let situation = self.look()?;
-            if round == 0 {
+            if round == 0 && self.target.is_none() {
                 self.refuse(&situation)?;
             }
             let request = Request {
@@ -139,7 +153,7 @@ impl Run<'_> {
             }
             if round == 0 {
                 // where there is nothing to do, there is nothing to say: these were said when it was done
-                if self.options.dry_run || !plan.steps.is_empty() {
+                if self.target.is_none() && (self.options.dry_run || !plan.steps.is_empty()) {
                     self.warn(&situation);
                 }
                 for kept in &plan.kept {
@@ -151,11 +165,18 @@ impl Run<'_> {
             if self.options.dry_run || (plan.steps.is_empty() && !self.manifest.unfinished) {
                 break;
             }
+            if let Some(limit) = self.options.confirm.filter(|_| round == 0 && !plan.steps.is_empty()) {
+                self.prepare_rollback(&plan, &situation, limit)?;
+                outcome.waits = true;
+            }
             self.apply(&plan, &situation)?;
             if plan.steps.contains(&Step::ReloadNetworkd) && self.options.root.is_host() {
                 let to_come = self.vlans_to_come();
                 wait_for_links(self.bus()?, &situation.desired, &to_come)?;
             }
+        }
+        if outcome.waits {
+            rollback::restart_timer(self.bus()?)?;
         }
         Ok(outcome)
     }
@@ -172,7 +193,11 @@ impl Run<'_> {
     fn look(&mut self) -> Result<Situation> {
         let root = &self.options.root;
         let (facts, left_out) = host::facts(root, &self.manifest, self.config)?;
-        let mut desired = desired::desired(self.config, &facts)?;
+        let mut desired = match &self.target {
+            Some(target) => former(target)?,
+            None => desired::desired(self.config, &facts)?,
+        };
+        self.known = desired.netns.keys().cloned().collect();
         let mut observed = State::default();
         if !root.is_host() {
             // an image has files; the rest comes to be when it boots
@@ -184,7 +209,7 @@ impl Run<'_> {
         let held = host::held_netns()?;
         // one that a run held when it was cut off may be about to come up
         let there: BTreeSet<&NetnsName> = running.iter().chain(&held).collect();
-        let retired: Vec<_> = there.into_iter().filter(|name| !self.config.namespaces.contains_key(name)).cloned().collect();
+        let retired: Vec<_> = there.into_iter().filter(|name| !self.known.contains(name)).cloned().collect();
         for name in &retired {
             self.keep_files(name, &mut desired)?;
         }
@@ -290,6 +315,18 @@ impl Run<'_> {
         });
         Ok(())
     }
+}
+
+/// Makes what was observed once what is desired: namespaces that did not run then are as their records say.
+fn former(observed: &State) -> Result<State> {
+    let mut state = observed.clone();
+    for (path, file) in &observed.files {
+        if let Some(name) = desired::record_of(path) {
+            let record = toml::from_str(&file.content).with_context(|| format!("the record {} was broken", path.display()))?;
+            state.netns.entry(name).or_insert(record);
+        }
+    }
+    Ok(state)
 }
 
 /// Changes that a running service would not survive are not made live: they wait for a restart.

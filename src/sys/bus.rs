@@ -4,7 +4,7 @@ use std::{collections::HashMap, future::Future, process::Command, time::Duration
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::runtime::Runtime;
-use zbus::{Connection, OwnedObjectPath, OwnedVariant, fdo, proxy};
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 
 use crate::model::UnitName;
 
@@ -37,6 +37,14 @@ trait Systemd {
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// `TryRestartUnit(in s name, in s mode, out o job)`.
     fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// `StartTransientUnit(in s name, in s mode, in a(sv) properties, in a(sa(sv)) aux, out o job)`: a unit without a file.
+    fn start_transient_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        properties: &[(&str, Variant<'_>)],
+        aux: &[(&str, &[(&str, Variant<'_>)])],
+    ) -> zbus::Result<OwnedObjectPath>;
     /// `RestartUnit(in s name, in s mode, out o job)`: starts it if it does not run.
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// `ListUnitsByNames(in as names, out a(ssssssouso) units)`: loads those that are not loaded.
@@ -198,6 +206,21 @@ impl Bus {
         self.job(unit, "start", Verb::Restart)
     }
 
+    /// Starts a timer without a file, which starts the service of its name.
+    pub fn start_timer(&self, timer: &str, description: &str, after: Duration) -> Result<()> {
+        let after = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        let properties = [
+            ("Description", Variant::from(description)),
+            ("TimersMonotonic", Variant::from(vec![("OnActiveSec", after)])),
+            ("AccuracyUSec", Variant::from(100_000_u64)),
+            ("RemainAfterElapse", Variant::from(false)),
+        ];
+        self.call(ANSWER, &format!("start {timer}"), async {
+            SystemdProxy::new(&self.connection).await?.start_transient_unit(timer, "replace", &properties, &[]).await
+        })?;
+        Ok(())
+    }
+
     fn job(&self, unit: &str, what: &str, verb: Verb) -> Result<()> {
         let result = self.call(JOB, &format!("{what} {unit}"), async {
             let systemd = SystemdProxy::new(&self.connection).await?;
@@ -282,10 +305,19 @@ pub enum Wait {
 
 /// Makes a unit reload. By systemctl(1), which needs no bus: at boot that may wait for sockets that wait for their namespace.
 pub fn reload_unit(unit: &str, wait: Wait) -> Result<()> {
+    systemctl("reload", unit, wait)
+}
+
+/// Starts a unit, by systemctl(1).
+pub fn start_unit(unit: &str, wait: Wait) -> Result<()> {
+    systemctl("start", unit, wait)
+}
+
+fn systemctl(verb: &str, unit: &str, wait: Wait) -> Result<()> {
     let mut command = Command::new("systemctl");
-    let command = command.args((wait == Wait::Queued).then_some("--no-block")).args(["reload", unit]);
+    let command = command.args((wait == Wait::Queued).then_some("--no-block")).args([verb, unit]);
     let status = command.status().context("failed to run systemctl")?;
-    if status.success() { Ok(()) } else { bail!("failed to reload {unit}: systemctl ended with {status}") }
+    if status.success() { Ok(()) } else { bail!("failed to {verb} {unit}: systemctl ended with {status}") }
 }
 
 /// How many units are asked for at the same time: enough that systemd is never idle.

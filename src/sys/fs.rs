@@ -138,6 +138,15 @@ pub fn has_root_of_its_own(pid: u32) -> Option<bool> {
     fs::read_link(format!("/proc/{pid}/root")).ok().map(|root| root != Path::new("/"))
 }
 
+/// Tells whether a process is still systemd's own, on its way to the program of a service: it may be in no namespace of its yet.
+#[must_use]
+pub fn is_starting(pid: u32) -> bool {
+    let exe = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let own = exe(&pid.to_string());
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.starts_with('(') || own.is_some_and(|own| own.ends_with("systemd-executor") || Some(own) == exe("1"))
+}
+
 /// Tells whether a process sees at a path what `source` is here, the same file or folder or the same text; none if it cannot be
 /// looked at. Links are followed as the process does.
 #[must_use]
@@ -262,6 +271,12 @@ pub fn create_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("failed to create directory {}", path.display()))
 }
 
+/// Makes a folder that only root can look into.
+pub fn create_private_directory(path: &Path) -> Result<()> {
+    create_directory(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o700)).with_context(|| format!("failed to create directory {}", path.display()))
+}
+
 /// Removes a file; nothing to do where there is none.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
@@ -298,6 +313,43 @@ pub fn remove_directory(path: &Path) -> Result<()> {
     }
     remove_empty_directory(path);
     Ok(())
+}
+
+/// Copies a file with its mode and owner, or a link as a link, over whatever is there.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let copy = |temporary: &Path| -> io::Result<()> {
+        let found = fs::symlink_metadata(from)?;
+        if found.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(from)?, temporary)?;
+        } else {
+            fs::copy(from, temporary)?;
+        }
+        std::os::unix::fs::lchown(temporary, Some(found.uid()), Some(found.gid()))?;
+        fs::rename(temporary, to)
+    };
+    create_directory(to.parent().unwrap_or(Path::new("/")))?;
+    let temporary = temporary(to)?;
+    remove(&temporary)?;
+    copy(&temporary).with_context(|| format!("failed to copy {} to {}", from.display(), to.display()))
+}
+
+/// Tells whether two files, or links, have the same content, mode and owner.
+#[must_use]
+pub fn same(a: &Path, b: &Path) -> bool {
+    let of = |path: &Path| {
+        let found = fs::symlink_metadata(path).ok()?;
+        let content =
+            if found.is_symlink() { fs::read_link(path).ok()?.into_os_string().into_encoded_bytes() } else { fs::read(path).ok()? };
+        Some((found.mode(), found.uid(), found.gid(), content))
+    };
+    of(a).is_some_and(|a| of(b) == Some(a))
+}
+
+/// Makes a link, over whatever is there.
+pub fn link(target: &str, path: &Path) -> Result<()> {
+    create_directory(path.parent().unwrap_or(Path::new("/")))?;
+    remove(path)?;
+    std::os::unix::fs::symlink(target, path).with_context(|| format!("failed to make the link {}", path.display()))
 }
 
 /// Writes a file below `/run`, where nothing outlives a crash of the machine: whole or not at all, without waiting for a disk.

@@ -1,0 +1,60 @@
+//! `confirm` and `rollback`, and the question of `sync --confirm`.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use super::{Context, FAILED, UNVERIFIED};
+use crate::{
+    reconcile::{rollback, sync::Event},
+    sys::terminal::{self, Answer},
+};
+
+/// Of a program that was ended by SIGINT, as shells have it.
+pub const INTERRUPTED: u8 = 130;
+
+pub fn confirm() -> Result<ExitCode> {
+    rollback::confirm()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn rollback(context: &Context) -> Result<ExitCode> {
+    let warning = if context.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" };
+    let outcome = rollback::rollback(&mut |event| match event {
+        Event::Done(line) => println!("{line}"),
+        Event::Warning(text) => eprintln!("{warning}: {text}"),
+    })?;
+    outcome.pending.iter().for_each(|pending| println!("pending: {pending}"));
+    outcome.unverified.iter().for_each(|unverified| eprintln!("{warning}: {unverified}"));
+    println!("all changes were taken back; the configuration still asks for them: `netns-networkd sync --dry-run` shows them");
+    Ok(if outcome.unverified.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(UNVERIFIED) })
+}
+
+/// Asks whether the changes may stay, where there is somebody to ask; says how to answer, where there is none.
+pub fn ask(context: &Context, limit: Duration) -> Result<ExitCode> {
+    if !terminal::can_ask() {
+        println!("waiting: everything goes back in {} s unless `netns-networkd confirm` is run", limit.as_secs());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let question = format!("\rKeep these changes? They are taken back in {} s. [y/N] ", left.as_secs_f32().ceil());
+        match terminal::ask(&question, left.min(Duration::from_secs(1)))? {
+            Answer::Yes => return confirm(),
+            Answer::No => return rollback(context).map(|_| ExitCode::from(FAILED)),
+            Answer::None if !rollback::is_waiting() => {
+                println!("\nanswered by somebody else");
+                return Ok(ExitCode::SUCCESS);
+            }
+            Answer::None if left.is_zero() => {
+                println!("\nno answer: everything goes back");
+                return Ok(ExitCode::from(FAILED));
+            }
+            Answer::None => {}
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! `sync --confirm`: what nobody confirms goes back, whatever becomes of the program and of its terminal.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::common::{Lab, Shell, Suite, diff};
+use crate::suite_trials;
+
+pub fn trials() -> Vec<Trial> {
+    suite_trials![
+        what_nobody_confirms_goes_back,
+        confirmed_changes_stay,
+        a_first_sync_goes_back_to_nothing,
+        files_of_others_go_back_as_they_were,
+        a_killed_sync_goes_back,
+        ctrl_c_goes_back_at_once,
+        a_person_at_a_terminal_is_asked,
+        the_next_boot_goes_back,
+    ]
+}
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+const BEFORE: &str = r#"
+[bridge.br0]
+addresses = ["10.47.0.1/24"]
+[bridge.br9]
+[namespace.box]
+services = ["t-box"]
+interface.eth0 = { bridge = "br0", addresses = ["10.47.0.2/24"], gateways = ["10.47.0.1"] }
+"#;
+
+/// Addresses, a bridge that goes and one that comes, an interface, a namespace, a service that moves.
+const AFTER: &str = r#"
+[bridge.br0]
+addresses = ["10.48.0.1/24"]
+[bridge.br1]
+addresses = ["10.49.0.1/24"]
+[namespace.box]
+services = ["t-box"]
+interface.eth0 = { bridge = "br0", mtu = 1400, addresses = ["10.48.0.2/24"], gateways = ["10.48.0.1"] }
+interface.eth1 = { bridge = "br1", addresses = ["10.49.0.2/24"] }
+[namespace.new]
+services = ["t-new"]
+interface.eth0 = { bridge = "br1", addresses = ["10.49.0.3/24"] }
+"#;
+
+/// A lab with a service inside and one outside, both running; the second starts slowly once asked to.
+fn lab(suite: Suite) -> Lab {
+    let lab = Lab::new(suite);
+    lab.units(&[
+        ("t-box.service", "serve 8000", ""),
+        ("t-new.service", "serve 8001", "ExecStartPre=/bin/sh -c 'test ! -e /run/t-slow || sleep 5'"),
+    ]);
+    lab.config(BEFORE);
+    lab.sync_changes(&[]);
+    lab.start(&["t-box", "t-new"]);
+    lab
+}
+
+/// All that a sync changes: files with mode and owner, links, what is inside, where services are.
+#[track_caller]
+fn picture(lab: &Lab) -> String {
+    lab.sh("find /etc/systemd /etc/netns /var/lib/netns-networkd -not -path '*rollback*' -not -name lock \\( -type f -o -type l \\) \
+             -exec stat -c '%n %a %u %g' {} + -exec sha256sum {} + 2>/dev/null | sort || true
+         ip -br link | sed 's/@[^ ]*//; s/  */ /g' | sort; ip -o -4 addr | sed 's/^[0-9]*: //' | sort; ls /run/netns
+         ip -n box -br link | sed 's/@[^ ]*//; s/  */ /g'; ip -n box -o -4 addr | sed 's/^[0-9]*: //'; ip -n box route
+         [[ /proc/$(systemctl show -P MainPID t-new)/ns/net -ef /proc/1/ns/net ]] && echo outside || echo inside")
+        .ok()
+        .stdout
+}
+
+#[track_caller]
+fn assert_same(now: &str, before: &str) {
+    assert!(now == before, "{}", diff(before, now));
+}
+
+#[track_caller]
+fn wait_gone_back(lab: &Lab) {
+    let _ = lab.wait_until(
+        "changes have gone back",
+        LIMIT,
+        "[ ! -e /var/lib/netns-networkd/rollback ] && ! systemctl is-active -q netns-networkd-rollback.timer",
+    );
+    let _ = lab.sh("test ! -e /etc/systemd/system/multi-user.target.wants/netns-networkd-rollback.service").ok();
+}
+
+fn what_nobody_confirms_goes_back(suite: Suite) {
+    let lab = lab(suite);
+    let (before, pid) = (picture(&lab), lab.property("t-box", "MainPID"));
+    lab.config(AFTER);
+    let said = lab.sync(&["--restart", "--confirm", "3"]).ok();
+    assert!(said.stdout.ends_with("waiting: everything goes back in 3 s unless `netns-networkd confirm` is run\n"), "{said}");
+    lab.assert_answers("10.49.0.3", "8001");
+    assert_eq!(lab.sh("stat -c %a /var/lib/netns-networkd/rollback").ok().stdout, "700\n");
+    // nothing else is changed meanwhile
+    let refused = "error: the changes of an earlier sync wait to be confirmed\n  hint: `netns-networkd confirm` keeps them, \
+                   `netns-networkd rollback` takes them back\nerror: nothing was changed\n";
+    assert_eq!(lab.sync(&[]).fails(2).stderr, refused);
+    wait_gone_back(&lab);
+    assert_same(&picture(&lab), &before);
+    lab.assert_answers("10.47.0.2", "8000");
+    assert_eq!(lab.property("t-box", "MainPID"), pid, "no service was restarted that need not be");
+    let journal = lab.journal(&["netns-networkd-rollback.service"]);
+    assert!(journal.contains("all changes were taken back"), "{journal}");
+    lab.config(BEFORE);
+    lab.sync_nothing();
+}
+
+fn confirmed_changes_stay(suite: Suite) {
+    let lab = lab(suite);
+    lab.config(AFTER);
+    let _ = lab.sync(&["--restart", "--confirm", "60"]).ok();
+    let after = picture(&lab);
+    let _ = lab.run(&["netns-networkd", "confirm"]).ok();
+    wait_gone_back(&lab);
+    assert_same(&picture(&lab), &after);
+    lab.sync_nothing();
+    let error = "error: no changes wait to be confirmed\n  hint: `journalctl -u netns-networkd-rollback.service` shows whether they were taken back\n";
+    for command in ["confirm", "rollback"] {
+        assert_eq!(lab.run(&["netns-networkd", command]).fails(1).stderr, error);
+    }
+    // nothing to do, nothing to confirm
+    assert_eq!(lab.sync(&["--confirm", "5"]).ok().stdout, "");
+    let _ = lab.sh("test ! -e /var/lib/netns-networkd/rollback").ok();
+    // at once
+    lab.config(BEFORE);
+    let _ = lab.sync(&["--restart", "--confirm", "60"]).ok();
+    let _ = lab.run(&["netns-networkd", "rollback"]).ok();
+    wait_gone_back(&lab);
+    assert_same(&picture(&lab), &after);
+    lab.config(AFTER);
+    lab.sync_nothing();
+}
+
+fn a_first_sync_goes_back_to_nothing(suite: Suite) {
+    let lab = Lab::new(suite);
+    lab.units(&[("t-box.service", "serve 8000", "")]);
+    lab.start(&["t-box"]);
+    let look = || {
+        lab.sh("find /etc/systemd /etc/netns /var/lib/netns-networkd -type f -not -name lock -not -name manifest.toml 2>/dev/null | sort || true; ip -br link | wc -l; ls /run/netns 2>/dev/null || true; readlink /proc/$(systemctl show -P MainPID t-box)/ns/net").ok().stdout
+    };
+    let before = look();
+    lab.config(BEFORE);
+    let _ = lab.sync(&["--restart", "--confirm", "1"]).ok();
+    wait_gone_back(&lab);
+    assert_eq!(look(), before);
+    lab.assert_answers("127.0.0.1", "8000");
+}
+
+/// Edited, masked, with another mode and owner: `--force` replaces them, and they come back so.
+fn files_of_others_go_back_as_they_were(suite: Suite) {
+    let lab = lab(suite);
+    let files = "/etc/systemd/network/10-netns-networkd-bridge-br0.network /etc/systemd/network/10-netns-networkd-port-box-eth0.network \
+                 /etc/systemd/system/t-new.service.d/50-netns-networkd.conf";
+    let _ = lab
+        .sh(&format!(
+            "set -- {files}; echo '# mine' >>$1; chmod 640 $1; chown 7:8 $1; ln -sf /dev/null $2
+             mkdir -p ${{3%/*}}; echo '# mine, too' >$3; systemctl daemon-reload; networkctl reload"
+        ))
+        .ok();
+    let before = picture(&lab);
+    lab.config(AFTER);
+    let _ = lab.sync(&["--restart", "--force", "--confirm", "1"]).ok();
+    wait_gone_back(&lab);
+    assert_same(&picture(&lab), &before);
+    let _ = lab.sh(&format!("rm -f {files}; rmdir /etc/systemd/system/t-new.service.d; systemctl daemon-reload")).ok();
+    lab.config(BEFORE);
+    let _ = lab.sync(&[]).ok();
+}
+
+fn a_killed_sync_goes_back(suite: Suite) {
+    let lab = lab(suite);
+    let before = picture(&lab);
+    lab.config(AFTER);
+    let start = "touch /run/t-slow; netns-networkd sync --restart --confirm 3 >/dev/null 2>&1 & echo $! >/run/t-sync";
+    let _ = lab.sh(start).ok();
+    let restarting = "[[ $(systemctl show -P ActiveState t-new) = activating ]]";
+    let _ = lab.wait_until("a service restarts", LIMIT, restarting);
+    let _ = lab.sh("kill -KILL $(cat /run/t-sync); rm /run/t-slow").ok();
+    wait_gone_back(&lab);
+    let _ = lab.wait_until("the service is back", LIMIT, "systemctl is-active -q t-new");
+    assert_same(&picture(&lab), &before);
+    lab.config(BEFORE);
+    lab.sync_nothing();
+}
+
+fn ctrl_c_goes_back_at_once(suite: Suite) {
+    let lab = lab(suite);
+    let before = picture(&lab);
+    lab.config(AFTER);
+    // bash has programs in the background ignore it
+    let start = "touch /run/t-slow; setsid env --default-signal=INT netns-networkd sync --restart --confirm 600 >/run/t-said 2>&1 & echo $! >/run/t-sync";
+    let _ = lab.sh(start).ok();
+    let _ = lab.wait_until("a service restarts", LIMIT, "[[ $(systemctl show -P ActiveState t-new) = activating ]]");
+    let _ = lab.sh("pkill -INT -f 'netns-networkd sync --restart'; rm /run/t-slow").ok();
+    wait_gone_back(&lab);
+    assert!(lab.read_file("/run/t-said").contains("interrupted: everything goes back"));
+    let _ = lab.wait_until("the service is back", LIMIT, "systemctl is-active -q t-new");
+    assert_same(&picture(&lab), &before);
+    lab.config(BEFORE);
+    lab.sync_nothing();
+}
+
+fn a_person_at_a_terminal_is_asked(suite: Suite) {
+    let lab = lab(suite);
+    let before = picture(&lab);
+    let answer = |keys: &str| {
+        let type_it = format!("(sleep 2; printf '{keys}'; sleep 2) | script -qec 'netns-networkd sync --restart --confirm 30' /dev/null");
+        lab.sh(&type_it)
+    };
+    lab.config(AFTER);
+    let said = answer("n\\n").fails(1);
+    assert!(said.stdout.contains("Keep these changes? They are taken back in 30 s. [y/N] "), "{said}");
+    assert!(said.stdout.contains("all changes were taken back"), "{said}");
+    wait_gone_back(&lab);
+    assert_same(&picture(&lab), &before);
+    let said = answer("\\003");
+    assert!(said.stdout.contains("interrupted: everything goes back"), "{said}");
+    wait_gone_back(&lab);
+    assert_same(&picture(&lab), &before);
+    let _ = answer("y\\n").ok();
+    wait_gone_back(&lab);
+    assert_ne!(picture(&lab), before);
+    lab.sync_nothing();
+}
+
+/// A host that cannot be reached is restarted by its power switch, and no timer is left then.
+fn the_next_boot_goes_back(suite: Suite) {
+    let lab = lab(suite);
+    let before = picture(&lab);
+    lab.config(AFTER);
+    let _ = lab.sync(&["--restart", "--confirm", "600"]).ok();
+    lab.systemctl(&["stop", "netns-networkd-rollback.timer"]);
+    lab.systemctl(&["daemon-reload"]);
+    let wanted = lab.property("multi-user.target", "Wants");
+    assert!(wanted.split(' ').any(|unit| unit == "netns-networkd-rollback.service"), "{wanted}");
+    lab.systemctl(&["start", "netns-networkd-rollback.service"]);
+    wait_gone_back(&lab);
+    assert_same(&picture(&lab), &before);
+    lab.config(BEFORE);
+    lab.sync_nothing();
+}
