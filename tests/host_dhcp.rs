@@ -118,11 +118,11 @@ impl Lan {
     #[track_caller]
     fn assert_gone(&self, name: &str) {
         self.wait_gone();
-        let left = self.sh(&format!(
+        let left = format!(
             "set +e; systemctl list-units --plain --no-legend --state=active,activating,deactivating 'netns*@{name}.service'; ls -d /run/netns/{name} /run/netns-networkd/dhcp/{name}
              ls /etc/netns/{name}/resolv.conf; grep -sl dhcpcd /proc/[0-9]*/comm; grep -e dhcpcd -e /netns/{name} /proc/self/mountinfo; true"
-        ));
-        assert_eq!(left.stdout, "");
+        );
+        let _ = self.wait_until("nothing is left", Duration::from_secs(20), &format!("left=$({left}); echo \"$left\"; [[ -z $left ]]"));
     }
 }
 
