@@ -261,7 +261,10 @@ fn restart_and_crash_keep_the_namespace(suite: Suite) {
     }
     for _ in 0..3 {
         lab.systemctl(&["kill", "--signal=KILL", "t-one"]);
-        let script = format!("test $(systemctl show -P MainPID t-one) != {pid} && systemctl is-active t-one");
+        let script = format!(
+            "new=$(systemctl show -P MainPID t-one); test $new != {pid} -a $new != 0; systemctl is-active t-one
+             python3 /usr/local/lib/talk.py ask 10.12.0.2 8000 who"
+        );
         let _ = lab.wait_until("systemd has started it again", Duration::from_secs(10), &script);
         assert_eq!(state(), before, "after a crash");
         pid = lab.who("10.12.0.2", "8000").pid;

@@ -54,12 +54,16 @@ fn units_pass_systemd_analyze(suite: Suite) {
         "netns-hold@box.service",
         "netns-dhcp@box.service",
         "netns-online@box.service",
+        "netns-networkd-rollback.service",
         "t-svc.service",
         "t-sock.socket",
     ]);
     assert!(output.code == 0 && output.stdout.is_empty() && output.stderr.is_empty(), "{output}");
     let installed = lab.sh("cd /usr/lib/systemd/system; ls netns*").ok().stdout;
-    assert_eq!(installed, "netns-dhcp@.service\nnetns-hold@.service\nnetns-online@.service\nnetns@.service\n");
+    assert_eq!(
+        installed,
+        "netns-dhcp@.service\nnetns-hold@.service\nnetns-networkd-rollback.service\nnetns-online@.service\nnetns@.service\n"
+    );
     assert_eq!(lab.property("netns@box", "Description"), "Network namespace box: 100 % \"quoted\"");
     let path = lab.systemctl(&["show", "-P", "Documentation", "netns@box"]);
     let _ = lab.run(&["ls", path.trim().trim_start_matches("file://")]).ok();
