@@ -193,7 +193,12 @@ fn differences(facts: &Facts, owners: &Owners) -> (Vec<(Drift, Option<LinkName>)
             drift.push((Drift { kind: DriftKind::Sync, netns, object, change: step.to_string(), left_alone: false }, None));
         }
     }
-    orphans.extend(facts.strays.iter().cloned());
+    // what comes up again takes its old host ends away
+    let comes_again = |orphan: &Orphan| {
+        let netns = orphan.netns.as_ref().and_then(|netns| facts.netns.get(netns));
+        orphan.kind == OrphanKind::HostEnd && netns.is_some_and(|netns| state(netns) == NetnsState::Lost)
+    };
+    orphans.extend(facts.strays.iter().filter(|orphan| !comes_again(orphan)).cloned());
     orphans.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     (drift, orphans)
 }
@@ -267,10 +272,10 @@ fn units(facts: &Facts) -> BTreeMap<NetnsName, Vec<Unit>> {
         }
     }
     let unit = |(name, bound): (String, Binding)| {
-        let UnitFacts { load_state, active_state, sub_state, main_pid, pids, runs_in } =
+        let UnitFacts { load_state, active_state, sub_state, main_pid, pids, runs_in, place_seen } =
             facts.units.get(&name).cloned().unwrap_or_default();
         let observed = UnitName::parse(&name).ok().and_then(|name| facts.observed.units.get(&name)?.runs_in.clone());
-        let runs_in = runs_in.or(observed).map(|place| match place {
+        let runs_in = runs_in.or(observed.filter(|_| place_seen)).map(|place| match place {
             model::Place::Host => Place::Host,
             model::Place::Netns(netns) => Place::Netns(netns),
             model::Place::Other => Place::Other,
