@@ -25,6 +25,7 @@ mod laws;
 mod netns;
 mod netns_change;
 mod render;
+mod show;
 mod vm_host;
 mod vm_links;
 mod vm_vlan;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         netns::trials,
         netns_change::trials,
         render::trials,
+        show::trials,
     ];
     let of_the_vm: &[fn() -> Vec<Trial>] = &[vm_host::trials, vm_links::trials, vm_vlan::trials, vm_wireguard::trials];
     let all = |behaviours: &[fn() -> Vec<Trial>]| behaviours.iter().flat_map(|trials| trials()).collect();
