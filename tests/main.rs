@@ -7,6 +7,7 @@ mod common;
 mod config;
 mod diff;
 mod docs;
+mod graph;
 mod harness;
 mod host_bad_input;
 mod host_boot;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         config::trials,
         diff::trials,
         docs::trials,
+        graph::trials,
         harness::trials,
         host_bad_input::trials,
         host_boot::trials,
