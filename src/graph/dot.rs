@@ -11,7 +11,7 @@ pub(super) fn draw(picture: &Picture) -> String {
     let mut dot = format!(
         "graph \"netns-networkd\" {{\n  graph [rankdir=LR, ranksep=1.5, labelloc=t, fontname=\"monospace\", fontsize=12, label=<{}>]\n  \
          node [shape=plain, fontname=\"monospace\", fontsize=11]\n  edge [fontname=\"monospace\", fontsize=10]\n",
-        std::iter::once(&picture.headline).chain(&picture.notes).map(|words| line(words)).collect::<Vec<_>>().join("<br align=\"left\"/>")
+        std::iter::once(&picture.headline).chain(&picture.notes).map(|words| line(words) + "<br align=\"left\"/>").collect::<String>()
     );
     for (n, Bus { node: bus, uplinks }) in picture.buses.iter().enumerate() {
         dot += &format!("  bus{n} {}", node(bus, "#ddf4ff"));

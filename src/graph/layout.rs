@@ -20,7 +20,7 @@ use std::{collections::BTreeMap, ops::Range};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::picture::{Bus, Line, Node, Picture, Tap, Wire};
-use crate::show::paper::{Cell, Word, width};
+use crate::show::paper::{Cell, Tone, Word, width};
 
 /// Columns from one lane to the next, and from the last one to a box.
 const LANE: usize = 3;
@@ -52,7 +52,7 @@ pub(super) struct Frame {
     pub width: usize,
     pub kind: Kind,
     pub title: String,
-    pub tone: crate::show::paper::Tone,
+    pub tone: Tone,
     pub wire: Wire,
     pub rows: Vec<Row>,
 }
@@ -132,8 +132,10 @@ impl Sizes {
         let least = natural.min(enough.max(longest));
         // the most room is where there is one lane
         let beside = |lanes: usize| LANE * lanes + SIDES + GAP;
-        let side_by_side = ((columns + GAP) / (beside(1) + least)).clamp(1, picture.namespaces.len().max(1));
-        let most_lanes = blocks(picture).iter().map(Vec::len).max().unwrap_or(0);
+        let blocks = blocks(picture);
+        let together = blocks.iter().flat_map(|block| block.chunks(1).chain([block.as_slice()])).map(|buses| on(picture, buses).len());
+        let side_by_side = ((columns + GAP) / (beside(1) + least)).clamp(1, together.max().unwrap_or(0).max(1));
+        let most_lanes = blocks.iter().map(Vec::len).max().unwrap_or(0);
         let room = |lanes: usize| ((columns + GAP) / side_by_side).saturating_sub(beside(lanes));
         let inner = if side_by_side > 1 { room(1) } else { room(most_lanes) };
         Self { columns, inner: inner.clamp(LEAST, natural.max(LEAST)) }
@@ -169,6 +171,15 @@ fn blocks(picture: &Picture) -> Vec<Vec<usize>> {
     block_of.iter().enumerate().for_each(|(bus, block)| blocks.entry(*block).or_default().push(bus));
     let alone = picture.namespaces.iter().any(|node| buses_of(node).is_empty());
     blocks.into_values().chain(alone.then(Vec::new)).collect()
+}
+
+/// The namespaces that are together below buses: on the only one, on several, or on none.
+fn on<'a>(picture: &'a Picture, buses: &[usize]) -> Vec<&'a Node> {
+    let belongs = |node: &&Node| match (buses_of(node).as_slice(), buses) {
+        (own, [] | [_]) => own == buses,
+        (own, all) => own.len() > 1 && own.iter().all(|bus| all.contains(bus)),
+    };
+    picture.namespaces.iter().filter(belongs).collect()
 }
 
 /// The buses of a namespace, each once, in order.
@@ -262,12 +273,7 @@ impl Layout {
     /// themselves; to the others leads the bus, or, of several lanes, a rail of each.
     fn grid(&mut self, picture: &Picture, base: usize, lanes: &mut [Lane], sizes: &Sizes, mut y: usize) -> usize {
         let buses: Vec<usize> = lanes.iter().map(|lane| lane.bus).collect();
-        let belongs = |node: &&Node| match (buses_of(node).as_slice(), buses.as_slice()) {
-            (own, []) => own.is_empty(),
-            (own, [bus]) => own == [*bus],
-            (own, all) => own.len() > 1 && own.iter().all(|bus| all.contains(bus)),
-        };
-        let nodes: Vec<&Node> = picture.namespaces.iter().filter(belongs).collect();
+        let nodes = on(picture, &buses);
         if nodes.is_empty() {
             return y;
         }

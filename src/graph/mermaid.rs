@@ -3,7 +3,10 @@
 use super::picture::{Bus, Line, Node, Picture, Wire};
 use crate::show::paper::{Tone, Word};
 
-const CLASSES: &str = "  classDef plain fill:#f6f8fa,stroke:#57606a,color:#1f2328,text-align:left
+/// Mermaid breaks lines at 200 pixels unless it is told otherwise.
+const HEAD: &str = "%%{init: {\"flowchart\": {\"wrappingWidth\": 600}}}%%
+flowchart LR
+  classDef plain fill:#f6f8fa,stroke:#57606a,color:#1f2328,text-align:left
   classDef bus fill:#ddf4ff,stroke:#0969da,color:#1f2328,text-align:left
   classDef rest fill:#ffffff,stroke:#8c959f,color:#636c76,stroke-dasharray:4 3,text-align:left
   classDef about fill:none,stroke:none,text-align:left
@@ -14,7 +17,7 @@ const CLASSES: &str = "  classDef plain fill:#f6f8fa,stroke:#57606a,color:#1f232
 /// Writes a flowchart.
 pub(super) fn draw(picture: &Picture) -> String {
     let about: Vec<String> = std::iter::once(&picture.headline).chain(&picture.notes).map(|words| line(words)).collect();
-    let mut chart = format!("flowchart LR\n{CLASSES}  about[\"{}\"]:::about\n", about.join("<br/>"));
+    let mut chart = format!("{HEAD}  about[\"{}\"]:::about\n", about.join("<br/>"));
     let mut wires = Vec::new();
     let mut wire = |chart: &mut String, from: &str, to: &str, label: &str, wire: Wire| {
         let arrow = if wire == Wire::Whole { "---" } else { "-.-" };

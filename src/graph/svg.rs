@@ -6,7 +6,10 @@ use super::{
     layout::{Frame, Kind, Layout, Segment, WIDE, columns_for, layout},
     picture::{Picture, Wire},
 };
-use crate::show::paper::{Cell, Tone};
+use crate::{
+    config::is_hidden,
+    show::paper::{Cell, Tone, Word},
+};
 
 /// The size of a cell in pixels. Of a font of 13 px, the widest fixed ones in use take 8.03 px for a character.
 const CELL: (usize, usize) = (8, 20);
@@ -131,7 +134,7 @@ fn text(x: usize, y: usize, words: &Cell) -> String {
     text + "</text>\n"
 }
 
-fn text_of(words: &[crate::show::paper::Word]) -> String {
+fn text_of(words: &[Word]) -> String {
     words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ")
 }
 
@@ -155,7 +158,7 @@ pub(super) fn escape(text: &str) -> String {
             '>' => all += "&gt;",
             '"' => all += "&quot;",
             '\'' => all += "&#39;",
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => all.push(char::REPLACEMENT_CHARACTER),
+            c if is_hidden(c) || matches!(c, '\u{fffe}' | '\u{ffff}') => all.push(char::REPLACEMENT_CHARACTER),
             c => all.push(c),
         }
         all

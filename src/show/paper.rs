@@ -2,6 +2,8 @@
 
 use unicode_width::UnicodeWidthStr;
 
+use crate::config::is_hidden;
+
 /// What text is printed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paper {
@@ -55,7 +57,7 @@ pub fn words(tone: Tone, text: &str) -> Cell {
 /// A text that is one word although it has spaces.
 pub fn word(tone: Tone, text: &str) -> Cell {
     // what others have named may hold anything
-    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let visible = |c: char| if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c };
     vec![Word { tone, text: text.chars().map(visible).collect() }]
 }
 

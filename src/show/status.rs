@@ -384,7 +384,7 @@ pub(crate) fn end_trouble(interface: &Interface) -> Cell {
     match end {
         Some((LinkState::Absent, ..)) => bad("without its host end"),
         Some((LinkState::Down, ..)) => bad("host end down"),
-        Some((LinkState::Up, None, Some(_))) => bad("not a port of the bridge"),
+        Some((LinkState::Up, None, Some(bridge))) => bad(&format!("not on {bridge}")),
         Some((_, Some(false), _)) => bad("does not forward"),
         _ => Cell::new(),
     }
@@ -395,7 +395,8 @@ pub(crate) fn interface_facts(interface: &Interface, at_rest: bool, brief: bool)
     let Interface { name: _, configured, kind, state, carrier, mac, mtu, dhcp, host_end, bridge, parent, .. } = interface;
     let is_pair = host_end.is_some();
     let end = host_end.as_ref().map(|end| {
-        let on = bridge.as_ref().map(|bridge| format!(" on {bridge}")).unwrap_or_default();
+        let is_port = at_rest || end.state != LinkState::Up || end.forwarding.is_some();
+        let on = bridge.as_ref().filter(|_| is_port).map(|bridge| format!(" on {bridge}")).unwrap_or_default();
         words(Tone::Plain, &format!("{}{on}", end.name))
     });
     let isolated = host_end.as_ref().is_some_and(|end| end.isolated == Some(true));
