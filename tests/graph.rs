@@ -237,12 +237,14 @@ fn all_are_whole(report: &Report) {
 fn nothing_covers_anything(svg: &str) {
     let document = roxmltree::Document::parse(svg).unwrap();
     let number = |node: &roxmltree::Node, name: &str| -> i32 { node.attribute(name).unwrap().parse().unwrap() };
-    let (mut boxes, mut wires) = (Vec::new(), Vec::new());
+    let (mut boxes, mut wires, mut joints) = (Vec::new(), Vec::new(), Vec::new());
     for node in document.descendants().filter(roxmltree::Node::is_element) {
         let class = node.attribute("class").unwrap_or_default();
         if class.starts_with("box ") {
             let (x, y) = (number(&node, "x"), number(&node, "y"));
             boxes.push((x, y, x + number(&node, "width"), y + number(&node, "height")));
+        } else if class.starts_with("joint ") {
+            joints.push((number(&node, "cx"), number(&node, "cy")));
         } else if class.starts_with("wire bus") || class == "wire broken" {
             let ends: Vec<i32> = node.attribute("d").unwrap()[1..].split([' ', 'L']).map(|n| n.parse().unwrap()).collect();
             wires.push((ends[0], ends[1], ends[2], ends[3]));
@@ -256,6 +258,8 @@ fn nothing_covers_anything(svg: &str) {
         let thick = |wire: &(i32, i32, i32, i32)| (wire.0, wire.1, wire.2 + 1, wire.3 + 1);
         assert!(!wires.iter().any(|wire| overlap(&inside, &thick(wire))), "a wire leads through a box: {svg}");
     }
+    let begins = |(x, y): &(i32, i32)| wires.iter().any(|wire| wire.0 == *x && wire.2 == *x && wire.1 < *y && *y <= wire.3);
+    assert!(joints.iter().all(begins), "a wire comes from nowhere: {svg}");
     let page = document.root_element();
     let (right, bottom) = (number(&page, "width") - 32, number(&page, "height") - 32);
     assert!(boxes.iter().all(|one| one.0 >= 0 && one.2 <= right && one.3 <= bottom), "not on the page: {svg}");
