@@ -5,6 +5,7 @@
 mod list;
 mod paper;
 mod status;
+mod summary;
 
 pub use list::list;
 pub use paper::Paper;
