@@ -1,6 +1,7 @@
 //! One file a verb: wiring and words, no work.
 
 mod check;
+mod exec;
 mod rollback;
 mod sync;
 
@@ -37,6 +38,18 @@ struct Context {
     color: (bool, bool),
 }
 
+impl Context {
+    /// The word that a warning on standard error begins with.
+    fn warning(&self) -> &'static str {
+        if self.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" }
+    }
+
+    /// The word that an error begins with.
+    fn error(&self) -> &'static str {
+        if self.color.1 { "\x1b[1;31merror\x1b[0m" } else { "error" }
+    }
+}
+
 /// Runs a command; prints its errors.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
@@ -65,6 +78,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Down(args) => netns::down(&args.name).map(|()| ExitCode::SUCCESS),
+        Command::Exec(args) => exec::run(context, args),
         Command::Online(args) => dhcp::online(&args.name).map(|()| ExitCode::SUCCESS),
         Command::DhcpEvent(args) => dhcp::event(&args.name, &fs::environment()).map(|()| ExitCode::SUCCESS),
     }
@@ -75,7 +89,6 @@ fn report(context: &Context, error: &Error) -> ExitCode {
         eprintln!("{}", faults.render(context.color.1).trim_end());
         return ExitCode::from(USAGE);
     }
-    let word = if context.color.1 { "\x1b[1;31merror\x1b[0m" } else { "error" };
-    eprintln!("{word}: {}", error::render(error));
+    eprintln!("{}: {}", context.error(), error::render(error));
     ExitCode::from(if error.downcast_ref::<Refused>().is_some() { USAGE } else { FAILED })
 }
