@@ -13,6 +13,7 @@ mod host_boot;
 mod host_confirm;
 mod host_dhcp;
 mod host_dns;
+mod host_exec;
 mod host_failures;
 mod host_main;
 mod host_outside;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         host_confirm::trials,
         host_dhcp::trials,
         host_dns::trials,
+        host_exec::trials,
         host_failures::trials,
         host_main::trials,
         host_outside::trials,
