@@ -13,6 +13,9 @@ pub struct Cli {
     /// Works on the files of an image below DIR, offline.
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
+    /// Prints one JSON document instead of text; docs/schema describes it.
+    #[arg(long, global = true)]
+    pub json: bool,
     /// Colours the output: auto, always, never.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
@@ -23,7 +26,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a dry run found changes, 4 applied but not verified.\n\
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 something is not as configured, 4 applied but not verified.\n\
 Configuration: /etc/netns-networkd/*.toml, then /run and /usr/lib; see /usr/share/doc/netns-networkd.";
 
 /// A verb.
@@ -33,6 +36,10 @@ pub enum Command {
     Check(Check),
     /// Makes the host match the configuration; prints one line for each change, nothing when there is none.
     Sync(Sync),
+    /// Shows namespaces, bridges and services as they are, against what they should be. Exit code 3 if they differ.
+    Status(Status),
+    /// Shows a line for each namespace.
+    List,
     /// Keeps the changes of a `sync --confirm`.
     Confirm,
     /// Takes the changes of a `sync --confirm` back at once; what its timer runs.
@@ -72,6 +79,13 @@ pub struct Sync {
     /// Takes everything back after this many seconds unless it is confirmed: here, or by `netns-networkd confirm`.
     #[arg(long, value_name = "SECS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub confirm: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Only these namespaces, and the bridges that they use.
+    #[arg(value_name = "NAME", value_parser = NetnsName::parse)]
+    pub names: Vec<NetnsName>,
 }
 
 #[derive(Debug, Args)]

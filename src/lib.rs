@@ -20,4 +20,5 @@ pub mod model;
 pub mod plan;
 pub mod reconcile;
 pub mod render;
+pub mod report;
 pub mod sys;

@@ -5,14 +5,14 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Result, bail};
 use similar::TextDiff;
 
-use super::{CHANGES, Context, UNVERIFIED};
+use super::{Context, teller::Teller};
 use crate::{
     cli,
     diff::Change,
     plan::Step,
     reconcile::{
         rollback,
-        sync::{Event, Options, Outcome, file_texts, sync},
+        sync::{Options, Outcome, file_texts, sync},
     },
     sys::terminal,
 };
@@ -32,34 +32,24 @@ pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
             super::rollback::INTERRUPTED
         });
     }
-    let warning = context.warning();
-    let outcome = sync(&options, &mut |event| match event {
-        Event::Done(line) => println!("{line}"),
-        Event::Warning(text) => eprintln!("{warning}: {text}"),
-    });
-    if outcome.is_err() && confirm.is_some() && rollback::is_waiting() {
-        eprintln!("what was changed goes back in time, or at once with `netns-networkd rollback`");
-    }
-    let outcome = outcome?;
-    if dry_run {
+    let mut teller = Teller::new(context);
+    let outcome = match sync(&options, &mut |event| teller.hear(event)) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if confirm.is_some() && rollback::is_waiting() && !context.json {
+                eprintln!("what was changed goes back in time, or at once with `netns-networkd rollback`");
+            }
+            return teller.fail(error, dry_run, confirm);
+        }
+    };
+    if dry_run && !context.json {
         show_plan(context, &outcome);
     }
-    for pending in &outcome.pending {
-        println!("pending: {pending}");
+    let code = teller.end(&outcome, dry_run, confirm);
+    match confirm.filter(|_| outcome.waits && !context.json) {
+        Some(limit) => super::rollback::ask(context, limit),
+        None => Ok(code),
     }
-    for unverified in &outcome.unverified {
-        eprintln!("{warning}: {unverified}");
-    }
-    if let Some(limit) = confirm.filter(|_| outcome.waits) {
-        return super::rollback::ask(context, limit);
-    }
-    Ok(if dry_run && !(outcome.plan.steps.is_empty() && outcome.pending.is_empty()) {
-        ExitCode::from(CHANGES)
-    } else if !outcome.unverified.is_empty() {
-        ExitCode::from(UNVERIFIED)
-    } else {
-        ExitCode::SUCCESS
-    })
 }
 
 /// Prints the diff of every file, then the actions.

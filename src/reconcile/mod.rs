@@ -9,4 +9,5 @@ mod keys;
 pub mod netns;
 pub mod rollback;
 mod sockets;
+pub mod status;
 pub mod sync;

@@ -12,10 +12,11 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
-use super::sync::{Event, LOCK, Options, Outcome, Refused, Run, Situation};
+use super::sync::{Event, LOCK, Options, Outcome, Run, Situation};
 use crate::{
     config::Config,
     desired::{NETWORKD, SYSTEMD, networkd_path},
+    error::Refused,
     model::{LinkName, State, UnitName},
     plan::{Plan, Step},
     sys::{

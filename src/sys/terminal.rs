@@ -22,6 +22,16 @@ pub fn colors(choice: ColorChoice) -> (bool, bool) {
     }
 }
 
+/// Prints to standard output. A reader that has gone has seen enough.
+pub fn print(text: &str) {
+    let mut out = stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("error: failed to write to standard output: {error}");
+    }
+}
+
 /// Tells whether somebody can be asked something.
 #[must_use]
 pub fn can_ask() -> bool {
