@@ -13,6 +13,7 @@ mod host_boot;
 mod host_confirm;
 mod host_dhcp;
 mod host_dns;
+mod host_docs;
 mod host_exec;
 mod host_failures;
 mod host_main;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         host_confirm::trials,
         host_dhcp::trials,
         host_dns::trials,
+        host_docs::trials,
         host_exec::trials,
         host_failures::trials,
         host_main::trials,
