@@ -62,7 +62,8 @@ fn main() -> ExitCode {
         netns_change::trials,
         render::trials,
     ];
-    let of_the_vm: &[fn() -> Vec<Trial>] = &[vm_host::trials, vm_links::trials, vm_vlan::trials, vm_wireguard::trials];
+    let of_the_vm: &[fn() -> Vec<Trial>] =
+        &[host_docs::vm_trials, vm_host::trials, vm_links::trials, vm_vlan::trials, vm_wireguard::trials];
     let all = |behaviours: &[fn() -> Vec<Trial>]| behaviours.iter().flat_map(|trials| trials()).collect();
 
     common::keep_panics_of_trials();
