@@ -20,6 +20,7 @@ mod host_main;
 mod host_outside;
 mod host_published;
 mod host_sockets;
+mod host_status;
 mod host_sync;
 mod host_units;
 mod inside;
@@ -27,6 +28,8 @@ mod laws;
 mod netns;
 mod netns_change;
 mod render;
+mod report;
+mod show;
 mod vm_host;
 mod vm_links;
 mod vm_vlan;
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         host_outside::trials,
         host_published::trials,
         host_sockets::trials,
+        host_status::trials,
         host_sync::trials,
         host_units::trials,
         inside::trials,
@@ -61,6 +65,8 @@ fn main() -> ExitCode {
         netns::trials,
         netns_change::trials,
         render::trials,
+        report::trials,
+        show::trials,
     ];
     let of_the_vm: &[fn() -> Vec<Trial>] =
         &[host_docs::vm_trials, vm_host::trials, vm_links::trials, vm_vlan::trials, vm_wireguard::trials];

@@ -23,6 +23,7 @@ use crate::{
         netns::{self, Reach},
     },
     report::{Document, Failure, Outcome, Reason},
+    show::Paper,
     sys::{
         fs::{self, Root},
         terminal,
@@ -72,9 +73,13 @@ pub fn run(cli: Cli) -> ExitCode {
 #[must_use]
 pub fn misused(error: &clap::Error, json: bool) -> ExitCode {
     if json && error.use_stderr() {
+        // what is wrong, a tip, how it is used
         let text = error.render().to_string();
-        let message = text.trim_end().strip_prefix("error: ").unwrap_or(&text).to_owned();
-        let reason = Reason { message, ..Reason::of_text("") };
+        let mut parts = text.split("\n\n");
+        let message = parts.next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(message).to_owned();
+        let hints = parts.filter_map(|part| part.trim().strip_prefix("tip: ")).map(str::to_owned).collect();
+        let reason = Reason { message, hints, ..Reason::of_text("") };
         print_json(&Document::failure(Failure { reasons: vec![reason] }));
     } else {
         // a pipe that nobody reads from is no concern of ours
@@ -116,6 +121,11 @@ fn done(context: &Context, outcome: Outcome) -> ExitCode {
         print_json(&Document::new(outcome));
     }
     ExitCode::SUCCESS
+}
+
+/// What standard output is for text.
+fn paper(context: &Context) -> Paper {
+    Paper { width: terminal::width(), color: context.color.0, unicode: terminal::is_unicode() }
 }
 
 fn print_json(document: &impl Serialize) {

@@ -123,6 +123,11 @@ fn unusable(error: &anyhow::Error) -> Configuration {
     }
 }
 
+/// What went wrong, without hints.
+fn first_line(error: &anyhow::Error) -> String {
+    error::render(error).lines().next().unwrap_or_default().to_owned()
+}
+
 /// Refuses names that nothing is known of.
 fn check_names(names: &[NetnsName], desired: &State, manifest: &Manifest) -> Result<()> {
     let mut known: BTreeSet<NetnsName> = desired.netns.keys().cloned().collect();
@@ -156,7 +161,9 @@ fn by_records(root: &Root, manifest: &Manifest) -> Result<State> {
             name_in(NETWORKD, &format!("10-netns-networkd-{kind}-"), suffix).and_then(|n| LinkName::parse(&n).ok())
         };
         if let Some(name) = link("bridge", ".netdev") {
-            state.links.insert(name, HostLink { is_bridge: true, up: true, ..HostLink::default() });
+            let settings = manifest.look_at(root, &desired::networkd_path("bridge", &name, "network"))?.map(|file| file.content);
+            let addresses = render::own_addressing(&settings.unwrap_or_default()).iter().filter_map(|text| text.parse().ok()).collect();
+            state.links.insert(name, HostLink { is_bridge: true, up: true, addresses, ..HostLink::default() });
         }
         if let (Some(name), Some(bridge)) = (link("uplink", ".network"), line("Bridge=").and_then(|name| LinkName::parse(&name).ok())) {
             state.links.insert(name, HostLink { up: true, master: Some(bridge), ..HostLink::default() });
@@ -173,8 +180,13 @@ fn by_records(root: &Root, manifest: &Manifest) -> Result<State> {
     Ok(state)
 }
 
-/// Fills in what namespaces that do not run would have, their MAC addresses above all.
+/// Fills in what namespaces that do not run would have, their MAC addresses above all; those that only a record names, too.
 fn resolve_resting(situation: &mut Situation, host: &[SeenLink]) -> Result<()> {
+    for name in situation.observed.files.keys().filter_map(|path| record_of(path)) {
+        if !situation.desired.netns.contains_key(&name) && !situation.goals.contains_key(&name) {
+            situation.goals.extend(netns::read_record(&name).ok().flatten().map(|record| (name, record)));
+        }
+    }
     let Some(machine_id) = fs::machine_id(&Root::new("/"))? else { return Ok(()) };
     let facts = |link: &SeenLink| Some((LinkName::parse(&link.name).ok()?, HostFacts { mac: link.mac, mtu: link.mtu, default_pvid: 0 }));
     let on_host = host.iter().filter_map(facts).collect();
@@ -262,7 +274,7 @@ impl Run<'_> {
         }
         if let Err(error) = self.bus() {
             self.no_bus = true;
-            self.unseen.push(format!("units and systemd-networkd: {error:#}"));
+            self.unseen.push(format!("units and systemd-networkd: {}", first_line(&error)));
         }
         !self.no_bus
     }
@@ -279,6 +291,7 @@ impl Run<'_> {
                 Ok(glance) => {
                     if glance.busy {
                         situation.busy.insert(name.clone());
+                        self.unseen.push(format!("netns '{name}' is being changed at the moment: it is shown, and not compared"));
                     }
                     if let Some(observed) = glance.observed {
                         situation.seen.insert(name.clone(), observed.seen);
@@ -290,14 +303,14 @@ impl Run<'_> {
                         situation.apart.insert(name.clone(), observed.netns);
                     }
                 }
-                Err(error) => self.unseen.push(format!("what is inside netns '{name}': {error:#}")),
+                Err(error) => self.unseen.push(format!("what is inside netns '{name}': {}", first_line(&error))),
             }
             situation.goals.insert(name.clone(), wanted);
         }
         if !fs::is_root() && !situation.running.is_empty() {
             self.unseen.push(
-                "without root: what is inside running namespaces, so it is not compared; and where processes are: units are shown where \
-                 their settings put them"
+                "without root: what is inside running namespaces, and where processes are; neither is compared, and what is pending is a \
+                 guess from settings and times"
                     .to_owned(),
             );
         }
@@ -309,7 +322,7 @@ impl Run<'_> {
             return;
         }
         if let Err(error) = self.try_ask_systemd(situation, facts) {
-            self.unseen.push(format!("units: {error:#}"));
+            self.unseen.push(format!("units: {}", first_line(&error)));
         }
     }
 
@@ -317,7 +330,8 @@ impl Run<'_> {
         let wanted = &self.options.names;
         let names: Vec<NetnsName> = facts.netns.keys().filter(|name| wanted.is_empty() || wanted.contains(name)).cloned().collect();
         let bus = self.bus()?;
-        facts.networkd_running = Some(bus.networkd_runs()?);
+        let networkd = bus.states(&["systemd-networkd.service".to_owned()])?;
+        facts.networkd_running = Some(networkd.iter().any(|(_, active, _)| active == "active"));
         let mut bound = BTreeSet::new();
         for (name, unit) in bus.netns_units(&names)? {
             let Some(netns) = facts.netns.get_mut(&name) else { continue };
@@ -338,9 +352,11 @@ impl Run<'_> {
         let named = Named::of(&situation.running);
         for (name, unit) in situation.loaded.iter().chain(&others) {
             let pids = if unit.running { fs::control_group_processes(&unit.control_group) } else { Vec::new() };
-            let runs_in = pids.iter().find_map(|pid| named.place_of(*pid)).filter(|_| others.contains_key(name));
+            let place = pids.iter().find_map(|pid| named.place_of(*pid));
+            let place_seen = pids.is_empty() || place.is_some();
+            let runs_in = place.filter(|_| others.contains_key(name));
             let LoadedUnit { load_state, active_state, sub_state, main_pid, .. } = unit.clone();
-            facts.units.insert(name.to_string(), UnitFacts { load_state, active_state, sub_state, main_pid, pids, runs_in });
+            facts.units.insert(name.to_string(), UnitFacts { load_state, active_state, sub_state, main_pid, pids, runs_in, place_seen });
         }
         // what has stopped may still be loaded
         for netns in facts.netns.values_mut() {

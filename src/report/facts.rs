@@ -69,6 +69,8 @@ pub struct UnitFacts {
     pub sub_state: String,
     pub main_pid: Option<u32>,
     pub pids: Vec<u32>,
-    /// Where it was seen to run, if that was looked at.
+    /// Where it was seen to run, if it is not among those that are compared.
     pub runs_in: Option<crate::model::Place>,
+    /// Its processes, if it has any, could be looked at.
+    pub place_seen: bool,
 }

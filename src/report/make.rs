@@ -13,7 +13,7 @@ use super::{
 use crate::{
     desired::{DHCP, NETNS_ETC, NETWORKD, RECORDS, SYSTEMD, record_of},
     diff::Change,
-    model::{self, LinkName, NetnsName, Provenance, UnitName},
+    model::{self, LinkName, NetnsName, UnitName},
     plan::{Pending, Step},
 };
 
@@ -193,7 +193,12 @@ fn differences(facts: &Facts, owners: &Owners) -> (Vec<(Drift, Option<LinkName>)
             drift.push((Drift { kind: DriftKind::Sync, netns, object, change: step.to_string(), left_alone: false }, None));
         }
     }
-    orphans.extend(facts.strays.iter().cloned());
+    // what comes up again takes its old host ends away
+    let comes_again = |orphan: &Orphan| {
+        let netns = orphan.netns.as_ref().and_then(|netns| facts.netns.get(netns));
+        orphan.kind == OrphanKind::HostEnd && netns.is_some_and(|netns| state(netns) == NetnsState::Lost)
+    };
+    orphans.extend(facts.strays.iter().filter(|orphan| !comes_again(orphan)).cloned());
     orphans.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     (drift, orphans)
 }
@@ -217,7 +222,8 @@ fn changed(facts: &Facts, owners: &Owners) -> BTreeSet<NetnsName> {
     let by_configuration = |change: &&Change| match change {
         // one that has gone from its place was written
         Change::WriteFile { path, before: None, .. } => !facts.written.contains(path),
-        Change::WriteFile { before: Some(before), .. } | Change::RemoveFile { before, .. } => before.provenance == Provenance::Ours,
+        // those that somebody has edited are left alone
+        Change::WriteFile { .. } | Change::RemoveFile { .. } => true,
         _ => false,
     };
     facts.plan.changes.iter().filter(by_configuration).filter_map(|change| owners.of_change(change)).collect()
@@ -267,10 +273,10 @@ fn units(facts: &Facts) -> BTreeMap<NetnsName, Vec<Unit>> {
         }
     }
     let unit = |(name, bound): (String, Binding)| {
-        let UnitFacts { load_state, active_state, sub_state, main_pid, pids, runs_in } =
+        let UnitFacts { load_state, active_state, sub_state, main_pid, pids, runs_in, place_seen } =
             facts.units.get(&name).cloned().unwrap_or_default();
         let observed = UnitName::parse(&name).ok().and_then(|name| facts.observed.units.get(&name)?.runs_in.clone());
-        let runs_in = runs_in.or(observed).map(|place| match place {
+        let runs_in = runs_in.or(observed.filter(|_| place_seen)).map(|place| match place {
             model::Place::Host => Place::Host,
             model::Place::Netns(netns) => Place::Netns(netns),
             model::Place::Other => Place::Other,

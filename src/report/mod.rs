@@ -5,6 +5,7 @@
 
 mod facts;
 mod links;
+mod list;
 mod make;
 mod outcome;
 
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use facts::{Facts, NetnsFacts, UnitFacts};
+pub use list::{List, ListEntry};
 pub use outcome::{Check, Document, Failure, Outcome, Place as ConfigurationPlace, Planned, PlannedFile, Reason, waitings};
 
 use crate::model::{LinkName, Mac, Netns, NetnsName, PortVlans, Route, RouteType, Scope, UnitName};
