@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, time::Duration};
 
 use libtest_mimic::Trial;
 use netns_networkd::{
-    config::{Config, SourceFile, parse},
+    config::{Config, SourceFile, Uplink, parse},
     model::Kind,
 };
 
@@ -87,6 +87,12 @@ impl Example {
         for card in &cards {
             // unmanaged: nobody has configured this card
             let far = card.replace("x-", "y-");
+            let on_it = |uplink: &&Uplink| matches!(uplink, Uplink::Vlan { parent, .. } if parent.as_str() == card);
+            if let Some(vlan) = self.config.bridges.values().flat_map(|bridge| &bridge.uplinks).find(on_it) {
+                // as the guide says
+                let file = format!("[Match]\nName={card}\n[Network]\nVLAN={}\nLinkLocalAddressing=no\n", vlan.name());
+                host.write_file(&format!("/etc/systemd/network/90-test-{card}.network"), &file);
+            }
             host.write_file(
                 &format!("/etc/systemd/network/90-test-{far}.network"),
                 &format!("[Match]\nName={far}\n[Link]\nUnmanaged=yes\n"),
