@@ -1,6 +1,8 @@
 //! One file a verb: wiring and words, no work.
 
 mod check;
+pub mod completions;
+mod exec;
 mod graph;
 mod list;
 mod rollback;
@@ -43,6 +45,18 @@ struct Context {
     json: bool,
     /// Standard output, and standard error, take colours.
     color: (bool, bool),
+}
+
+impl Context {
+    /// The word that a warning on standard error begins with.
+    fn warning(&self) -> &'static str {
+        if self.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" }
+    }
+
+    /// The word that an error begins with.
+    fn error(&self) -> &'static str {
+        if self.color.1 { "\x1b[1;31merror\x1b[0m" } else { "error" }
+    }
 }
 
 /// Runs a command; prints its errors.
@@ -96,6 +110,8 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
             Ok(done(context, Outcome { changes, ..Outcome::default() }))
         }
         Command::Down(args) => netns::down(&args.name).map(|()| done(context, Outcome::default())),
+        Command::Exec(args) => exec::run(context, args),
+        Command::Completions(args) => completions::run(&args),
         Command::Online(args) => dhcp::online(&args.name).map(|()| done(context, Outcome::default())),
         Command::DhcpEvent(args) => dhcp::event(&args.name, &fs::environment()).map(|()| done(context, Outcome::default())),
     }
@@ -126,19 +142,13 @@ fn code_of(error: &Error) -> u8 {
     if error.is::<Faults>() || error.is::<Refused>() || error.is::<Usage>() { USAGE } else { FAILED }
 }
 
-/// The word before a warning.
-fn warning(context: &Context) -> &'static str {
-    if context.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" }
-}
-
 fn report(context: &Context, error: &Error) -> ExitCode {
     if context.json {
         print_json(&Document::failure(Failure::new(error)));
     } else if let Some(faults) = error.downcast_ref::<Faults>() {
         eprintln!("{}", faults.render(context.color.1).trim_end());
     } else {
-        let word = if context.color.1 { "\x1b[1;31merror\x1b[0m" } else { "error" };
-        eprintln!("{word}: {}", error::render(error));
+        eprintln!("{}: {}", context.error(), error::render(error));
     }
     ExitCode::from(code_of(error))
 }

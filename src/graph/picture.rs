@@ -6,9 +6,10 @@ use crate::{
     show::{
         paper::{Cell, Paper, Tone, commas, word, words},
         status::{
-            address_row, as_configured, bridge_address, bridge_facts, count, end_trouble, heading, interface_facts, is_at_rest,
-            netns_state, orphan_kind, port_trouble, sign, unit_row, vlans,
+            address_row, bridge_address, bridge_facts, end_trouble, heading, interface_facts, is_at_rest, netns_state, port_trouble,
+            unit_row, vlans,
         },
+        summary::{as_configured, count, orphan_kind, sign},
     },
 };
 

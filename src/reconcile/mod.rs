@@ -3,6 +3,7 @@
 mod apply;
 mod checks;
 pub mod dhcp;
+pub mod exec;
 pub mod host;
 mod keys;
 pub mod netns;

@@ -5,6 +5,7 @@
 mod list;
 pub(crate) mod paper;
 pub(crate) mod status;
+pub(crate) mod summary;
 
 pub use list::list;
 pub use paper::Paper;
