@@ -100,6 +100,10 @@ pub struct Status {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    netns-networkd graph\n  \
+    netns-networkd graph --format svg >network.svg\n  \
+    netns-networkd graph --format dot | dot -Tpdf >network.pdf")]
 pub struct Graph {
     /// Only these namespaces, and the bridges that they use.
     #[arg(value_name = "NAME", value_parser = NetnsName::parse)]

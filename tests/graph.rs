@@ -1,6 +1,8 @@
 //! A report in, pictures out. Each folder under tests/cases/graph is a case: `report.toml` is a report in which all is well unless
 //! it says so ([`fill`]), or, without one, the case takes the report of tests/cases/show that has its name.
 
+use std::fs;
+
 use libtest_mimic::Trial;
 use netns_networkd::{config::is_hidden, graph, model::LinkName, report::Report, show::Paper};
 use proptest::collection::vec;
@@ -95,6 +97,10 @@ fn draws(case: &Case) {
     case.expect("expected.svg", &graph::svg(&report));
     case.expect("expected.dot", &graph::dot(&report));
     case.expect("expected.mmd", &graph::mermaid(&report));
+    if case.name == "commands" {
+        let text = format!("```console\n# netns-networkd graph\n{}```\n", draw(TERMINAL));
+        assert!(fs::read_to_string(format!("{REPO}/docs/commands.md")).unwrap().contains(&text), "not in docs/commands.md:\n{text}");
+    }
     if case.name == "documented" {
         let docs = Case { name: "docs".to_owned(), dir: format!("{REPO}/docs").into() };
         docs.expect("graph.svg", &graph::svg(&report));
