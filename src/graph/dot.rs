@@ -2,7 +2,7 @@
 
 use super::{
     picture::{Bus, Line, Node, Picture, Wire},
-    svg::escape,
+    svg,
 };
 use crate::show::paper::{Tone, Word};
 
@@ -30,6 +30,11 @@ pub(super) fn draw(picture: &Picture) -> String {
         }
     }
     dot + "}\n"
+}
+
+/// As in XML, but Graphviz takes `\N` and its like for names of nodes in the text of markup, too, and `\\` for a backslash.
+fn escape(text: &str) -> String {
+    svg::escape(text).replace('\\', "\\\\")
 }
 
 fn style(wire: Wire) -> &'static str {
