@@ -451,6 +451,20 @@ fn uplink_joins_its_bridge(suite: Suite) {
     }
     lab.stop(&["t-one"]);
     let _ = lab.sh("ping -n -c 1 -W 2 10.54.0.9; ip netns exec t-lan ping -n -c 1 -W 2 10.54.0.1").ok();
+    // taken out, it is no port any more, and else as it was; unless its file is an admin's by now
+    let config = lab.read_file("/etc/netns-networkd/test.toml");
+    let (file, port) = ("/etc/systemd/network/10-netns-networkd-uplink-t-up.network", "ip -br link show master br0 | grep t-up");
+    let _ = lab.sh(&format!("echo '# mine' >>{file}")).ok();
+    lab.config(&config.replace("\"t-up\"", ""));
+    let said = lab.sync(&[]).ok();
+    assert!(said.stderr.contains(&format!("{file} was changed by hand and is left alone")), "{said}");
+    let _ = lab.sh(port).ok();
+    let said = lab.sync_changes(&["--force"]);
+    assert_eq!(said, format!("remove file {file}\nreload systemd-networkd\ntake link 't-up' from bridge 'br0'\n"));
+    let _ = lab.sh(&format!("! {port}; ip -br link show up | grep t-up")).ok();
+    lab.config(&config);
+    lab.sync_changes(&[]);
+    let _ = lab.sh(port).ok();
     lab.config("");
     let _ = lab.sync(&[]).ok();
     lab.sync_nothing();

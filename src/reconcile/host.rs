@@ -64,13 +64,16 @@ pub fn files(root: &Root, desired: &State, manifest: &Manifest) -> Result<BTreeM
     Ok(files)
 }
 
-/// Lists the bridges that we made and whose tables are gone from the configuration.
+/// Lists the bridges that we made and the uplinks that we made ports, which are gone from the configuration.
 #[must_use]
-pub fn former_bridges(manifest: &Manifest, desired: &State) -> Vec<LinkName> {
-    let prefix = format!("{NETWORKD}/10-netns-networkd-bridge-");
-    let name = |path: &PathBuf| path.to_str()?.strip_prefix(&prefix)?.strip_suffix(".netdev").and_then(|n| LinkName::parse(n).ok());
-    let kept = |name: &LinkName| desired.files.contains_key(&desired::networkd_path("bridge", name, "netdev"));
-    manifest.files.keys().filter_map(name).filter(|name| !desired.links.contains_key(name) && !kept(name)).collect()
+pub fn former_links(manifest: &Manifest, desired: &State) -> Vec<LinkName> {
+    let name = |path: &PathBuf| {
+        let file = path.to_str()?.strip_prefix(NETWORKD)?.strip_prefix("/10-netns-networkd-")?;
+        let of = |kind, suffix| file.strip_prefix(kind).and_then(|name| name.strip_suffix(suffix));
+        of("bridge-", ".netdev").or(of("uplink-", ".network")).and_then(|name| LinkName::parse(name).ok())
+    };
+    let gone = manifest.files.keys().filter(|path| !desired.files.contains_key(*path));
+    gone.filter_map(name).filter(|name| !desired.links.contains_key(name)).collect()
 }
 
 /// Lists the files of ours that make links ports of a bridge.
