@@ -72,11 +72,11 @@ impl Table {
 
     /// What shows of each key, as `shows` has it.
     fn shown(&self, lab: &Lab, state: usize) -> String {
-        let looks: String = self.key.iter().map(|key| format!("echo '== '; {{ {}; }} 2>&1\n", key.look)).collect();
-        let text = lab.sh(&format!("set +e +o pipefail\n{HELPERS}\n{looks}true")).ok().stdout;
+        let looks: Vec<_> = self.key.iter().map(|key| format!("echo '== '; {{ {}; }} 2>&1\n", key.look)).collect();
+        let text = lab.sh(&format!("set +e +o pipefail\n{HELPERS}\n{}true", looks.concat())).ok().stdout;
         let mut shown = String::new();
         for (key, row) in self.key.iter().zip(text.split("== \n").skip(1)) {
-            let words: Vec<String> = row.lines().flat_map(|line| words(line)).collect();
+            let words: Vec<String> = row.lines().flat_map(words).collect();
             let is_it = key.shows[state].split(" or ").any(|wanted| wanted == words.join(" "));
             writeln!(shown, "{}: {}", key.of, if is_it { key.shows[state].clone() } else { words.join(" ") }).unwrap();
         }
@@ -84,7 +84,7 @@ impl Table {
     }
 
     fn wanted(&self, state: usize) -> String {
-        self.key.iter().map(|key| format!("{}: {}\n", key.of, key.shows[state])).collect()
+        self.key.iter().map(|key| format!("{}: {}\n", key.of, key.shows[state])).collect::<Vec<_>>().concat()
     }
 }
 
@@ -163,7 +163,7 @@ fn every_key_changes_live(suite: Suite) {
         assert_eq!(said.stderr, "");
         assert_eq!(pids(), running, "the same processes");
         // what waits for a restart, waits, and nothing else
-        let pending: String = said.stdout.lines().filter(|line| line.starts_with("pending: ")).map(|line| format!("{line}\n")).collect();
+        let pending = said.stdout.split_inclusive('\n').filter(|line| line.starts_with("pending: ")).collect::<String>();
         let again = lab.sync(&[]).ok();
         assert_eq!((&again.stdout, again.stderr.as_str()), (&pending, ""), "a second sync has nothing to do");
         for line in pending.lines() {
@@ -202,16 +202,7 @@ fn no_key_is_forgotten() {
     let mut all = BTreeSet::new();
     let mut elsewhere = BTreeSet::new();
     for (heading, keys, cells) in docs::rows(&text) {
-        let table = if let Some(list) = heading.strip_prefix("An entry of `") {
-            list.trim_end_matches('`')
-        } else if heading == "`[namespace.NAME]`" {
-            "namespace"
-        } else if heading == "`[bridge.NAME]`" {
-            "bridge"
-        } else {
-            "interface"
-        };
-        let names = keys.iter().map(|key| format!("{table}.{key}"));
+        let names = keys.iter().map(|key| format!("{}.{key}", docs::table_of(heading)));
         if cells.last().is_some_and(|tests| tests.contains("`vm_")) { elsewhere.extend(names) } else { all.extend(names) }
     }
     let forgotten: Vec<_> = all.iter().filter(|key| !ours.contains(key.as_str())).collect();
