@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{
     host_end,
     inside::Host,
-    netlink::{self, KernelLink, LOOPBACK, Socket},
+    netlink::{self, KernelLink, LOOPBACK, Origin, Socket},
     nftables, sysctl, wireguard,
 };
 use crate::{
@@ -79,13 +79,13 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
         let lo = LinkName::loopback();
         let Some(name) = names.get(&state.index).or((state.index == LOOPBACK).then_some(&lo)) else { continue };
         let address = state.address.canonical(name);
-        if state.duplicate && state.ours {
+        if state.duplicate && state.origin == Origin::Ours {
             observed.refused.push((state.index, address));
             continue;
         }
         let wanted = if *name == lo { Some(&wanted.loopback_addresses) } else { wanted.links.get(name).map(|link| &link.addresses) };
         let is_wanted = || wanted.is_some_and(|addresses| addresses.iter().any(|a| a.canonical(name) == address));
-        if state.ours || is_wanted() {
+        if state.origin == Origin::Ours || is_wanted() {
             let to = if *name == lo { Some(&mut netns.loopback_addresses) } else { netns.links.get_mut(name).map(|l| &mut l.addresses) };
             to.into_iter().for_each(|list| list.push(address.clone()));
         }
@@ -103,7 +103,7 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
                 (wanted, netns.links.get_mut(name).map(|link| &mut link.routes))
             }
         };
-        if state.ours || wanted.iter().any(|route| route.canonical() == state.route.canonical()) {
+        if state.origin == Origin::Ours || wanted.iter().any(|route| route.canonical() == state.route.canonical()) {
             to.into_iter().for_each(|list| list.push(state.route.clone()));
         }
     }

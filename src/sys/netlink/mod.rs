@@ -12,7 +12,8 @@ pub use message::{
 };
 pub use port::{host_ends, set_host_link, vlans};
 pub use read::{
-    AddressState, KernelLink, PortState, RouteState, RuleState, addresses, link_by_index, link_by_name, links, routes, routes_of, rules,
+    AddressState, KernelLink, Origin, PortState, RouteState, RuleState, addresses, link_by_index, link_by_name, links, routes, routes_of,
+    rules,
 };
 pub use socket::{Batch, Monitor, Refusal, Socket};
 

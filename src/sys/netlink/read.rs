@@ -141,8 +141,18 @@ pub struct AddressState {
     pub tentative: bool,
     /// Somebody else has the address.
     pub duplicate: bool,
-    /// Added by this tool.
-    pub ours: bool,
+    pub origin: Origin,
+}
+
+/// Where an address or a route comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// This tool.
+    Ours,
+    /// Somebody configured it.
+    Configured,
+    /// DHCP, router advertisements or a routing daemon.
+    Learned,
 }
 
 impl AddressState {
@@ -173,13 +183,19 @@ impl AddressState {
             deprecated: flags.contains(AddressFlags::Deprecated),
             no_prefix_route: flags.contains(AddressFlags::Noprefixroute),
         };
+        // one that nobody renews has no end
+        let origin = match (ours, flags.contains(AddressFlags::Permanent)) {
+            (true, _) => Origin::Ours,
+            (false, true) => Origin::Configured,
+            (false, false) => Origin::Learned,
+        };
         Some(Self {
             index: message.header.index,
             address,
             // an optimistic address is usable while it is tentative (RFC 4429)
             tentative: flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic),
             duplicate: flags.contains(AddressFlags::Dadfailed),
-            ours,
+            origin,
         })
     }
 }
@@ -205,8 +221,7 @@ pub struct RouteState {
     /// Index of the link it goes out by; none if it refuses packets.
     pub index: Option<u32>,
     pub route: Route,
-    /// Added by this tool.
-    pub ours: bool,
+    pub origin: Origin,
 }
 
 fn ip(address: RouteAddress) -> Option<IpAddr> {
@@ -243,7 +258,11 @@ impl RouteState {
             RouteScope::Host => Some(Scope::Host),
             _ => Some(Scope::Global),
         };
-        let ours = header.protocol == RouteProtocol::from(PROTOCOL);
+        let origin = match header.protocol {
+            ours if ours == RouteProtocol::from(PROTOCOL) => Origin::Ours,
+            RouteProtocol::Static | RouteProtocol::Boot => Origin::Configured,
+            _ => Origin::Learned,
+        };
         let on_link = header.flags.contains(RouteFlags::Onlink);
         let length = header.destination_prefix_length;
         let (mut to, mut via, mut source, mut metric, mut mtu, mut index) = (unspecified, None, None, None, None, None);
@@ -276,7 +295,7 @@ impl RouteState {
         }
         // IPv6 shows the loopback link for what refuses packets
         let index = if kind == model::RouteType::Unicast { Some(index?) } else { None };
-        Some(Self { index, route, ours })
+        Some(Self { index, route, origin })
     }
 }
 
