@@ -16,6 +16,7 @@ mod host_dns;
 mod host_docs;
 mod host_exec;
 mod host_failures;
+mod host_keys;
 mod host_main;
 mod host_outside;
 mod host_published;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         host_docs::trials,
         host_exec::trials,
         host_failures::trials,
+        host_keys::trials,
         host_main::trials,
         host_outside::trials,
         host_published::trials,
