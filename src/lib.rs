@@ -15,6 +15,7 @@ pub mod derive;
 pub mod desired;
 pub mod diff;
 pub mod error;
+pub mod graph;
 pub mod lease;
 pub mod model;
 pub mod plan;

@@ -150,6 +150,9 @@ fn status_shows_what_is_there_and_changes_nothing(suite: Suite) {
         assert!(shown.contains(line), "{line}\n{shown}");
     }
     lab.systemctl(&["stop", "t-hand", "netns-hold@web"]);
+    let _ = lab.sh("setsid netns-networkd exec web -- sleep 60 >/dev/null 2>&1 & echo $! >/run/t-pid; disown").ok();
+    let _ = lab.wait_until("exec is shown", SECONDS, "netns-networkd status web | grep 'netns-exec-web-[0-9]*\\.scope *active (running)'");
+    let _ = lab.sh("kill $(cat /run/t-pid); rm /run/t-pid").ok();
 }
 
 fn drift_of_each_kind_is_shown_until_sync(suite: Suite) {

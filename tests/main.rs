@@ -7,6 +7,7 @@ mod common;
 mod config;
 mod diff;
 mod docs;
+mod graph;
 mod harness;
 mod host_bad_input;
 mod host_boot;
@@ -17,6 +18,7 @@ mod host_docs;
 mod host_exec;
 mod host_failures;
 mod host_keys;
+mod host_graph;
 mod host_main;
 mod host_outside;
 mod host_published;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         config::trials,
         diff::trials,
         docs::trials,
+        graph::trials,
         harness::trials,
         host_bad_input::trials,
         host_boot::trials,
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         host_exec::trials,
         host_failures::trials,
         host_keys::trials,
+        host_graph::trials,
         host_main::trials,
         host_outside::trials,
         host_published::trials,

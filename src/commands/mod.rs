@@ -3,6 +3,7 @@
 mod check;
 pub mod completions;
 mod exec;
+mod graph;
 mod list;
 mod rollback;
 mod status;
@@ -97,6 +98,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Sync(args) => sync::run(context, args),
         Command::Status(args) => status::run(context, &args),
         Command::List => list::run(context),
+        Command::Graph(args) => graph::run(context, &args),
         Command::Confirm => rollback::confirm(context),
         Command::Rollback => rollback::rollback(context),
         Command::Up(args) => {

@@ -3,8 +3,9 @@
 //! Names, addresses and commands are words, and a word is never cut: what is too long for a line goes on in the next one.
 
 mod list;
-mod paper;
-mod status;
+pub(crate) mod paper;
+pub(crate) mod status;
+pub(crate) mod summary;
 
 pub use list::list;
 pub use paper::Paper;

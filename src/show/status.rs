@@ -1,12 +1,12 @@
 //! `status`: first what is wrong and what mends it, then bridges and namespaces as they are.
 
-use super::paper::{Cell, Paper, Text, Tone, commas, word, words};
-use crate::{
-    model::NetnsName,
-    report::{
-        Address, AddressState, Binding, Bridge, BridgePort, ConfigurationState, Firewall, Interface, LinkState, ListEntry, Namespace,
-        NetnsState, Origin, Orphan, OrphanKind, Place, Presence, Report, Role, RouteEntry, Unit, Vlans,
-    },
+use super::{
+    paper::{Cell, Paper, Text, Tone, commas, word, words},
+    summary::{count, sign, summary},
+};
+use crate::report::{
+    Address, AddressState, Binding, Bridge, BridgePort, Firewall, Interface, LinkState, ListEntry, Namespace, NetnsState, Origin,
+    OrphanKind, Place, Presence, Report, Role, RouteEntry, Unit, Vlans,
 };
 
 /// Below so many columns, labels stand above what they are about.
@@ -23,8 +23,7 @@ pub fn status(report: &Report, paper: Paper) -> String {
     summary(report, &mut text);
     for bridge in &report.bridges {
         text.blank_line();
-        let is_it = |orphan: &Orphan| orphan.kind == OrphanKind::Bridge && orphan.name == bridge.name.as_str();
-        show_bridge(bridge, report.orphans.iter().any(is_it), &mut text);
+        show_bridge(bridge, report, &mut text);
     }
     for (netns, short) in report.namespaces.iter().zip(report.list().namespaces) {
         text.blank_line();
@@ -33,23 +32,8 @@ pub fn status(report: &Report, paper: Paper) -> String {
     text.finish()
 }
 
-/// A sign at the beginning of a line, which says the same as its colour.
-fn sign(tone: Tone, paper: Paper) -> Cell {
-    let (unicode, ascii) = match tone {
-        Tone::Bad => ("×", "x"),
-        Tone::Warn => ("!", "!"),
-        Tone::Good => ("●", "*"),
-        _ => ("○", "o"),
-    };
-    word(tone, if paper.unicode { unicode } else { ascii })
-}
-
-pub(super) fn count(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
-}
-
 /// The state of a namespace with all that a person should know of it, and how bad that is.
-pub(super) fn netns_state(netns: &ListEntry) -> (Tone, Cell) {
+pub(crate) fn netns_state(netns: &ListEntry) -> (Tone, Cell) {
     let state = match netns.state {
         NetnsState::Up => Tone::Good,
         NetnsState::Down => Tone::Faint,
@@ -64,110 +48,6 @@ pub(super) fn netns_state(netns: &ListEntry) -> (Tone, Cell) {
     let tone = if notes.is_empty() || state == Tone::Bad { state } else { Tone::Warn };
     let notes = notes.iter().map(|note| words(Tone::Warn, note));
     (tone, commas(std::iter::once(words(state, netns.state.as_str())).chain(notes)))
-}
-
-fn summary(report: &Report, text: &mut Text) {
-    let paper = text.paper();
-    let mut section = |tone: Tone, title: &str, rows: Vec<Vec<Cell>>| {
-        let head: Cell = sign(tone, paper).into_iter().chain(words(Tone::Strong, title)).collect();
-        text.paragraph(0, 2, &head);
-        text.table(4, &rows);
-    };
-    let name = |netns: Option<&NetnsName>| word(Tone::Strong, netns.map_or("", NetnsName::as_str));
-    let plain = |text: &str| words(Tone::Plain, text);
-    if report.ok {
-        let states = [NetnsState::Up, NetnsState::ComingUp, NetnsState::GoingDown, NetnsState::Down];
-        let n = |state| report.namespaces.iter().filter(|netns| netns.state == state).count();
-        let parts = states.map(|state| (n(state), state.as_str())).into_iter().filter(|(n, _)| *n > 0);
-        let parts: Vec<String> = parts.map(|(n, state)| format!("{n} {state}")).collect();
-        let all = count(report.namespaces.len(), "namespace", "namespaces");
-        section(Tone::Good, &format!("as configured: {all}{}{}", if parts.is_empty() { "" } else { ", " }, parts.join(", ")), Vec::new());
-    }
-    let wrong: Vec<&Namespace> = report.namespaces.iter().filter(|netns| netns.state.is_wrong()).collect();
-    if !wrong.is_empty() {
-        let rows = wrong.iter().map(|netns| vec![name(Some(&netns.name)), plain(&why_wrong(netns))]).collect();
-        section(Tone::Bad, &format!("{} wrong:", count(wrong.len(), "namespace is", "namespaces are")), rows);
-    }
-    let failed = report.namespaces.iter().flat_map(|netns| netns.units.iter().map(move |unit| (netns, unit)));
-    let failed: Vec<_> = failed.filter(|(_, unit)| unit.active_state.as_deref() == Some("failed")).collect();
-    if !failed.is_empty() {
-        let row = |(netns, unit): &(&Namespace, &Unit)| {
-            vec![name(Some(&netns.name)), plain(&format!("{0}: `journalctl -b -u {0}` shows why", unit.name))]
-        };
-        section(Tone::Bad, &format!("{} failed:", count(failed.len(), "unit", "units")), failed.iter().map(row).collect());
-    }
-    let compared = "what is there is compared with the records of the last sync";
-    let error = report.configuration.error.as_deref().unwrap_or_default();
-    match report.configuration.state {
-        ConfigurationState::Valid => {}
-        ConfigurationState::Faulty => section(Tone::Bad, &format!("the configuration has {error}; {compared}"), Vec::new()),
-        ConfigurationState::Unreadable => {
-            section(Tone::Bad, &format!("the configuration cannot be used; {compared}:"), error.lines().map(|l| vec![plain(l)]).collect());
-        }
-    }
-    if !report.drift.is_empty() {
-        let (left, drift): (Vec<_>, Vec<_>) = report.drift.iter().partition(|drift| drift.left_alone);
-        let rows = |drifts: &[&crate::report::Drift]| -> Vec<Vec<Cell>> {
-            let inside = |netns: &NetnsName| format!(" in netns '{netns}'");
-            let row = |drift: &&crate::report::Drift| {
-                let change = drift.netns.as_ref().and_then(|netns| drift.change.strip_suffix(&inside(netns))).unwrap_or(&drift.change);
-                vec![name(drift.netns.as_ref()), plain(change)]
-            };
-            drifts.iter().map(row).collect()
-        };
-        if !drift.is_empty() {
-            let by_records = report.configuration.state != ConfigurationState::Valid;
-            let says = if by_records { " from the records; to mend them:" } else { "; `netns-networkd sync` would:" };
-            let title = format!("{}{says}", count(drift.len(), "difference", "differences"));
-            section(Tone::Warn, &title, rows(&drift));
-        }
-        if !left.is_empty() {
-            let title = format!("{} by somebody else:", count(left.len(), "file was changed or made", "files were changed or made"));
-            section(Tone::Warn, &title, rows(&left));
-        }
-    }
-    let pending: Vec<_> = report.pending.iter().filter(|waiting| !is_orphan(report, waiting.netns.as_ref())).collect();
-    if !pending.is_empty() {
-        let rows = pending.iter().map(|waiting| vec![name(waiting.netns.as_ref()), plain(&waiting.text)]).collect();
-        section(Tone::Warn, &format!("{} pending:", count(pending.len(), "restart is", "restarts are")), rows);
-    }
-    if !report.orphans.is_empty() {
-        let rows = report.orphans.iter().map(|orphan| {
-            let kind = match orphan.kind {
-                OrphanKind::Namespace => "namespace",
-                OrphanKind::Record => "record",
-                OrphanKind::Bridge => "bridge",
-                OrphanKind::HostEnd => "host end",
-                OrphanKind::File => "file",
-            };
-            vec![plain(kind), word(Tone::Strong, &orphan.name), plain(&orphan.remedy)]
-        });
-        let title = format!("{} left over:", count(report.orphans.len(), "thing is", "things are"));
-        section(Tone::Warn, &title, rows.collect());
-    }
-    let paragraphs = |list: &[String]| list.iter().map(|text| vec![plain(&text.replace('\n', " "))]).collect();
-    if !report.warnings.is_empty() {
-        section(Tone::Warn, &format!("{}:", count(report.warnings.len(), "warning", "warnings")), paragraphs(&report.warnings));
-    }
-    if !report.not_seen.is_empty() {
-        section(Tone::Faint, "not seen:", paragraphs(&report.not_seen));
-    }
-}
-
-fn is_orphan(report: &Report, netns: Option<&NetnsName>) -> bool {
-    let is_it = |name: &NetnsName| report.orphans.iter().any(|o| o.kind == OrphanKind::Namespace && o.netns.as_ref() == Some(name));
-    netns.is_some_and(is_it)
-}
-
-fn why_wrong(netns: &Namespace) -> String {
-    let name = &netns.name;
-    match netns.state {
-        NetnsState::Failed => format!("failed to come up: `journalctl -b -u netns@{name}` shows why"),
-        NetnsState::Lost => {
-            format!("systemd has it as up, but it has gone: `systemctl restart netns@{name}` makes it again, and restarts its services")
-        }
-        _ => format!("/run/netns/{name} was not made by netns-networkd: if nothing needs it, `ip netns delete {name}`"),
-    }
 }
 
 /// Rows below a label.
@@ -191,12 +71,19 @@ fn show_blocks(blocks: &[Block], text: &mut Text) {
     }
 }
 
-fn show_bridge(bridge: &Bridge, is_left: bool, text: &mut Text) {
-    let Bridge { name, configured, source: _, state, carrier, mac, mtu, stp, vlan_filtering, addresses, ports } = bridge;
+/// The first line of what is there, after its sign.
+pub(crate) fn heading(tone: Tone, kind: &str, name: &str, facts: Cell, paper: Paper) -> Cell {
+    [sign(tone, paper), words(Tone::Plain, kind), word(Tone::Strong, &format!("{name}:")), facts].concat()
+}
+
+/// What there is to know of a bridge, and how bad it is; `brief` leaves out what is as everywhere.
+pub(crate) fn bridge_facts(bridge: &Bridge, report: &Report, brief: bool) -> (Tone, Cell) {
+    let Bridge { name, configured, source: _, state, carrier, mac, mtu, stp, vlan_filtering, addresses: _, ports } = bridge;
     let tone = match state {
         LinkState::Up => Tone::Good,
         _ => Tone::Bad,
     };
+    let is_left = report.orphans.iter().any(|orphan| orphan.kind == OrphanKind::Bridge && orphan.name == name.as_str());
     let lacks_carrier = *state == LinkState::Up && !carrier && !ports.is_empty();
     let facts = [
         link_state(*state),
@@ -208,15 +95,26 @@ fn show_bridge(bridge: &Bridge, is_left: bool, text: &mut Text) {
             (false, _) => words(Tone::Plain, "made by somebody else"),
         },
         mtu.map(|mtu| words(Tone::Plain, &format!("MTU {mtu}"))).unwrap_or_default(),
-        mac.map(|mac| word(Tone::Plain, &mac.to_string())).unwrap_or_default(),
+        mac.filter(|_| !brief).map(|mac| word(Tone::Plain, &mac.to_string())).unwrap_or_default(),
         if *stp == Some(true) { words(Tone::Plain, "spanning tree") } else { Cell::new() },
         if *vlan_filtering == Some(true) { words(Tone::Plain, "VLANs apart") } else { Cell::new() },
     ];
-    let mut head = sign(tone, text.paper());
-    head.extend(words(Tone::Plain, "bridge"));
-    head.extend(word(Tone::Strong, &format!("{name}:")));
-    head.extend(commas(facts));
-    text.paragraph(0, 2, &head);
+    (tone, commas(facts))
+}
+
+/// An address of a bridge, as [`address_row`] has it.
+pub(crate) fn bridge_address(address: &Address, bridge: &Bridge) -> Vec<Cell> {
+    match address.state {
+        // without a carrier there is nobody to ask, so duplicate detection does not end
+        AddressState::Tentative if !bridge.carrier => address_row(&Address { state: AddressState::Usable, ..address.clone() }, false),
+        _ => address_row(address, false),
+    }
+}
+
+fn show_bridge(bridge: &Bridge, report: &Report, text: &mut Text) {
+    let Bridge { name, addresses, ports, .. } = bridge;
+    let (tone, facts) = bridge_facts(bridge, report, false);
+    text.paragraph(0, 2, &heading(tone, "bridge", name.as_str(), facts, text.paper()));
     let (of_netns, others): (Vec<&BridgePort>, Vec<&BridgePort>) = ports.iter().partition(|port| port.role == Role::Namespace);
     let (uplinks, others): (Vec<&BridgePort>, Vec<&BridgePort>) = others.into_iter().partition(|port| port.role == Role::Uplink);
     let quiet = |port: &&&BridgePort| of_netns.len() > PORTS && port_trouble(port).is_empty();
@@ -226,20 +124,15 @@ fn show_bridge(bridge: &Bridge, is_left: bool, text: &mut Text) {
         rows.push(vec![words(Tone::Plain, &count(quiet_ones, "port of a namespace", "ports of namespaces"))]);
     }
     rows.extend(others.iter().map(|port| port_row(port)));
-    // without a carrier there is nobody to ask, so duplicate detection does not end
-    let checked = |address: &Address| match address.state {
-        AddressState::Tentative if !carrier => Address { state: AddressState::Usable, ..address.clone() },
-        _ => address.clone(),
-    };
     let blocks = [
-        ("addresses".to_owned(), vec![addresses.iter().map(|address| address_row(&checked(address), false)).collect()]),
+        ("addresses".to_owned(), vec![addresses.iter().map(|address| bridge_address(address, bridge)).collect()]),
         ("uplinks".to_owned(), vec![uplinks.iter().map(|port| port_row(port)).collect()]),
         ("ports".to_owned(), vec![rows]),
     ];
     show_blocks(&blocks, text);
 }
 
-fn port_trouble(port: &BridgePort) -> Cell {
+pub(crate) fn port_trouble(port: &BridgePort) -> Cell {
     match port {
         BridgePort { state: LinkState::Absent, .. } => words(Tone::Bad, "does not exist"),
         BridgePort { member: false, .. } => words(Tone::Bad, "not a port of the bridge"),
@@ -262,7 +155,7 @@ fn port_row(port: &BridgePort) -> Vec<Cell> {
     vec![word(Tone::Plain, &port.name), commas([of, parent, fine, trouble, vlans(port.vlans.as_ref())])]
 }
 
-fn vlans(vlans: Option<&Vlans>) -> Cell {
+pub(crate) fn vlans(vlans: Option<&Vlans>) -> Cell {
     let Some(Vlans { untagged, tagged }) = vlans else { return Cell::new() };
     let ids = tagged.iter().copied().collect();
     let ranges = crate::model::ranges(&ids).map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
@@ -280,26 +173,26 @@ fn link_state(state: LinkState) -> Cell {
     }
 }
 
-fn show_netns(netns: &Namespace, short: &ListEntry, text: &mut Text) {
-    let (tone, state) = netns_state(short);
-    let mut head = sign(tone, text.paper());
-    head.extend(words(Tone::Plain, "netns"));
-    head.extend(word(Tone::Strong, &format!("{}:", netns.name)));
-    head.extend(state);
-    text.paragraph(0, 2, &head);
-    let about = [netns.description.as_deref(), netns.source.as_deref()].into_iter().flatten();
-    let about: Vec<Vec<Cell>> = about.map(|text| vec![words(Tone::Plain, text)]).collect();
-    text.table(2, &about);
-    // where there is no namespace, nothing that should be in it is at fault
-    let at_rest = match netns.state {
+/// Where there is no namespace, nothing that should be in it is at fault.
+pub(crate) fn is_at_rest(netns: &Namespace) -> bool {
+    match netns.state {
         NetnsState::Up => false,
         NetnsState::ComingUp | NetnsState::GoingDown => !netns.seen,
         NetnsState::Down | NetnsState::Failed | NetnsState::Lost | NetnsState::Foreign => true,
-    };
-    let mut blocks = vec![("units".to_owned(), vec![netns.units.iter().map(|unit| unit_row(unit, netns)).collect()])];
+    }
+}
+
+fn show_netns(netns: &Namespace, short: &ListEntry, text: &mut Text) {
+    let (tone, state) = netns_state(short);
+    text.paragraph(0, 2, &heading(tone, "netns", netns.name.as_str(), state, text.paper()));
+    let about = [netns.description.as_deref(), netns.source.as_deref()].into_iter().flatten();
+    let about: Vec<Vec<Cell>> = about.map(|text| vec![words(Tone::Plain, text)]).collect();
+    text.table(2, &about);
+    let at_rest = is_at_rest(netns);
+    let mut blocks = vec![("units".to_owned(), vec![netns.units.iter().map(|unit| unit_row(unit, netns, false)).collect()])];
     for interface in &netns.interfaces {
         let tables = vec![
-            vec![vec![interface_facts(interface, at_rest)]],
+            vec![vec![interface_facts(interface, at_rest, false)]],
             interface.addresses.iter().map(|address| address_row(address, at_rest)).collect(),
             interface.routes.iter().map(|route| route_row(route, at_rest)).collect(),
         ];
@@ -319,7 +212,8 @@ fn show_netns(netns: &Namespace, short: &ListEntry, text: &mut Text) {
     show_blocks(&blocks, text);
 }
 
-fn unit_row(unit: &Unit, netns: &Namespace) -> Vec<Cell> {
+/// A unit and its state; `brief` leaves out its processes.
+pub(crate) fn unit_row(unit: &Unit, netns: &Namespace, brief: bool) -> Vec<Cell> {
     let Unit { name, bound, load_state, active_state, sub_state, main_pid: _, pids, runs_in } = unit;
     let state = match (load_state.as_deref(), active_state.as_deref(), sub_state.as_deref().unwrap_or_default()) {
         (Some(load), ..) if load != "loaded" => words(Tone::Warn, load),
@@ -342,6 +236,7 @@ fn unit_row(unit: &Unit, netns: &Namespace) -> Vec<Cell> {
         Binding::Configuration | Binding::Tool => Cell::new(),
     };
     let listed = match pids[..] {
+        _ if brief => Cell::new(),
         [] => Cell::new(),
         [pid] => word(Tone::Plain, &format!("PID {pid}")),
         _ => {
@@ -354,42 +249,51 @@ fn unit_row(unit: &Unit, netns: &Namespace) -> Vec<Cell> {
     vec![word(Tone::Plain, name), state, commas([place, bound, listed])]
 }
 
-fn interface_facts(interface: &Interface, at_rest: bool) -> Cell {
+/// What is wrong with the host end of a pair.
+pub(crate) fn end_trouble(interface: &Interface) -> Cell {
+    let bad = |text: &str| words(Tone::Bad, text);
+    let end = interface.host_end.as_ref().map(|end| (end.state, end.forwarding, &interface.bridge));
+    match end {
+        Some((LinkState::Absent, ..)) => bad("without its host end"),
+        Some((LinkState::Down, ..)) => bad("host end down"),
+        Some((LinkState::Up, None, Some(bridge))) => bad(&format!("not on {bridge}")),
+        Some((_, Some(false), _)) => bad("does not forward"),
+        _ => Cell::new(),
+    }
+}
+
+/// What there is to know of an interface; `brief` leaves out what is as everywhere.
+pub(crate) fn interface_facts(interface: &Interface, at_rest: bool, brief: bool) -> Cell {
     let Interface { name: _, configured, kind, state, carrier, mac, mtu, dhcp, host_end, bridge, parent, .. } = interface;
     let is_pair = host_end.is_some();
     let end = host_end.as_ref().map(|end| {
-        let on = bridge.as_ref().map(|bridge| format!(" on {bridge}")).unwrap_or_default();
+        let is_port = at_rest || end.state != LinkState::Up || end.forwarding.is_some();
+        let on = bridge.as_ref().filter(|_| is_port).map(|bridge| format!(" on {bridge}")).unwrap_or_default();
         words(Tone::Plain, &format!("{}{on}", end.name))
-    });
-    let trouble = host_end.as_ref().filter(|_| !at_rest).map(|end| match (end.state, end.forwarding) {
-        (LinkState::Absent, _) => words(Tone::Bad, "without its host end"),
-        (LinkState::Down, _) => words(Tone::Bad, "host end down"),
-        (_, Some(false)) => words(Tone::Bad, "does not forward"),
-        _ => Cell::new(),
     });
     let isolated = host_end.as_ref().is_some_and(|end| end.isolated == Some(true));
     let on_host = host_end.iter().flat_map(|end| &end.addresses).filter(|address| address.origin == Origin::Configuration);
     let on_host: Vec<String> = on_host.map(|address| address.address.to_string()).collect();
     let plain = |text: String| words(Tone::Plain, &text);
     commas([
-        if at_rest { Cell::new() } else { link_state(*state) },
+        if at_rest || brief && *state == LinkState::Up { Cell::new() } else { link_state(*state) },
         if *state == LinkState::Up && !carrier { words(Tone::Bad, "no carrier") } else { Cell::new() },
         if *configured { Cell::new() } else { words(Tone::Warn, "not of the configuration") },
         kind.as_ref().filter(|_| !is_pair).map(|kind| plain(kind.clone())).unwrap_or_default(),
         end.unwrap_or_default(),
-        trouble.unwrap_or_default(),
+        if at_rest { Cell::new() } else { end_trouble(interface) },
         parent.as_ref().map(|parent| plain(format!("on {parent}"))).unwrap_or_default(),
         if isolated { words(Tone::Plain, "isolated") } else { Cell::new() },
         vlans(host_end.as_ref().and_then(|end| end.vlans.as_ref())),
         if on_host.is_empty() { Cell::new() } else { plain(format!("host has {}", on_host.join(" "))) },
         if *dhcp { words(Tone::Plain, "DHCP") } else { Cell::new() },
-        mtu.map(|mtu| plain(format!("MTU {mtu}"))).unwrap_or_default(),
-        mac.map(|mac| plain(mac.to_string())).unwrap_or_default(),
+        mtu.filter(|_| !brief).map(|mtu| plain(format!("MTU {mtu}"))).unwrap_or_default(),
+        mac.filter(|_| !brief).map(|mac| plain(mac.to_string())).unwrap_or_default(),
     ])
 }
 
 /// An address and what there is to know of it; of the configuration's own, only what is not as it should be.
-fn address_row(address: &Address, at_rest: bool) -> Vec<Cell> {
+pub(crate) fn address_row(address: &Address, at_rest: bool) -> Vec<Cell> {
     let Address { address, state, origin, deprecated, peer, scope: _, label } = address;
     let plain = |text: &str| words(Tone::Plain, text);
     let state = match state {
