@@ -103,6 +103,7 @@ pub(super) struct BadByte {
 }
 
 /// Tells characters that a terminal would act on or not show: control characters, and marks that turn or join the text.
+#[must_use]
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')

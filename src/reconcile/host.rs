@@ -8,10 +8,11 @@ use std::{
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 
-use super::{netns, sync::Refused};
+use super::netns;
 use crate::{
     config::{self, Config, SourceFile, load},
     desired::{self, NETNS_ETC, NETWORKD, NSSWITCH_CONF, RESOLV_CONF, SYSTEMD},
+    error::Refused,
     lease,
     model::{File, HostLink, LinkName, Maker, NetnsName, Place, Route, State, Unit, UnitName, Wireguard},
     sys::{
