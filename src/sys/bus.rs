@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio::runtime::Runtime;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 
+use super::fault;
 use crate::model::UnitName;
 
 /// For a question: both daemons answer at once, but may be busy loading units.
@@ -122,7 +123,7 @@ impl Bus {
     pub fn connect() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the D-Bus runtime")?;
         let connection = runtime
-            .block_on(async { tokio::time::timeout(ANSWER, Connection::system()).await })
+            .block_on(fault::answer("connect to the bus", ANSWER, Connection::system()))
             .map_err(|_| anyhow!("no answer within {} s", ANSWER.as_secs()))
             .and_then(|connected| connected.map_err(anyhow::Error::from))
             .context("failed to connect to the system bus")
@@ -131,7 +132,7 @@ impl Bus {
     }
 
     fn call<T>(&self, limit: Duration, what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T> {
-        let answer = self.runtime.block_on(async { tokio::time::timeout(limit, call).await });
+        let answer = self.runtime.block_on(fault::answer(what, limit, call));
         match answer {
             Ok(answer) => answer.with_context(|| format!("failed to {what}")),
             Err(_) => bail!("failed to {what}: no answer within {} s", limit.as_secs()),
@@ -236,6 +237,7 @@ impl Bus {
                 Verb::Restart => systemd.restart_unit(unit, "replace").await?,
                 Verb::TryRestart => systemd.try_restart_unit(unit, "replace").await?,
             };
+            fault::change(format_args!("job {unit}"), || std::io::Result::Ok(()))?;
             while let Some(signal) = next(&mut removed).await {
                 let args = signal.args()?;
                 if args.job == job {
@@ -316,7 +318,7 @@ pub fn start_unit(unit: &str, wait: Wait) -> Result<()> {
 fn systemctl(verb: &str, unit: &str, wait: Wait) -> Result<()> {
     let mut command = Command::new("systemctl");
     let command = command.args((wait == Wait::Queued).then_some("--no-block")).args([verb, unit]);
-    let status = command.status().context("failed to run systemctl")?;
+    let status = fault::change(format_args!("systemctl {verb} {unit}"), || command.status()).context("failed to run systemctl")?;
     if status.success() { Ok(()) } else { bail!("failed to {verb} {unit}: systemctl ended with {status}") }
 }
 

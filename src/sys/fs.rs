@@ -2,15 +2,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
+
+use super::fault::{
+    self,
+    fs::{self, File, OpenOptions, Permissions},
+};
 
 /// Where the host's files are: `/`, or the folder of an image (`--root`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,7 +222,8 @@ pub fn wait_for(directory: &Path, deadline: Instant, mut done: impl FnMut() -> R
         fs::inotify::{self, CreateFlags, WatchFlags},
     };
     let failed = || format!("failed to watch {}", directory.display());
-    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).with_context(failed)?;
+    let watch = fault::look(format_args!("watch {}", directory.display()), || inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK));
+    let watch = watch.with_context(failed)?;
     let events = WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
     inotify::add_watch(&watch, directory, events).with_context(failed)?;
     let mut sink = [0; 4096];
@@ -250,9 +255,10 @@ impl Lock {
         create_directory(path.parent().unwrap_or(Path::new("/")))?;
         loop {
             let mut options = OpenOptions::new();
-            let file = options.create(true).truncate(false).write(true).mode(0o600).open(path).with_context(failed)?;
+            options.create(true).truncate(false).write(true).mode(0o600);
+            let file = fault::change(format_args!("open {}", path.display()), || options.open(path)).with_context(failed)?;
             loop {
-                match flock(&file, FlockOperation::LockExclusive) {
+                match fault::look(format_args!("flock {}", path.display()), || flock(&file, FlockOperation::LockExclusive)) {
                     Err(rustix::io::Errno::INTR) => {}
                     other => break other.with_context(failed)?,
                 }
@@ -320,11 +326,12 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let copy = |temporary: &Path| -> io::Result<()> {
         let found = fs::symlink_metadata(from)?;
         if found.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(from)?, temporary)?;
+            let target = fs::read_link(from)?;
+            fault::change(format_args!("symlink {}", to.display()), || symlink(target, temporary))?;
         } else {
             fs::copy(from, temporary)?;
         }
-        std::os::unix::fs::lchown(temporary, Some(found.uid()), Some(found.gid()))?;
+        fault::change(format_args!("lchown {}", temporary.display()), || lchown(temporary, Some(found.uid()), Some(found.gid())))?;
         fs::rename(temporary, to)
     };
     create_directory(to.parent().unwrap_or(Path::new("/")))?;
@@ -349,7 +356,7 @@ pub fn same(a: &Path, b: &Path) -> bool {
 pub fn link(target: &str, path: &Path) -> Result<()> {
     create_directory(path.parent().unwrap_or(Path::new("/")))?;
     remove(path)?;
-    std::os::unix::fs::symlink(target, path).with_context(|| format!("failed to make the link {}", path.display()))
+    fault::change(format_args!("symlink {}", path.display()), || symlink(target, path)).with_context(|| format!("failed to make the link {}", path.display()))
 }
 
 /// Writes a file below `/run`, where nothing outlives a crash of the machine: whole or not at all, without waiting for a disk.
@@ -377,18 +384,20 @@ fn temporary(path: &Path) -> Result<PathBuf> {
 impl Staged {
     /// Writes the new content of `path` beside it, mode 0644: networkd reads its files as user systemd-network.
     pub fn add(&mut self, path: &Path, content: &str) -> Result<()> {
-        let failed = || format!("failed to write {}", path.display());
+        let at = path.display();
+        let failed = || format!("failed to write {at}");
         create_directory(path.parent().unwrap_or(Path::new("/")))?;
         let temporary = temporary(path)?;
         if exists(&temporary) {
             remove(&temporary)?;
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary).with_context(failed)?;
+        let create = || OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
+        let mut file = fault::change(format_args!("create {at}"), create).with_context(failed)?;
         self.waiting.insert(path.to_owned());
         // the umask may have taken bits away
-        file.set_permissions(Permissions::from_mode(0o644)).with_context(failed)?;
-        file.write_all(content.as_bytes()).with_context(failed)?;
-        file.sync_all().with_context(failed)
+        fault::change(format_args!("chmod {at}"), || file.set_permissions(Permissions::from_mode(0o644))).with_context(failed)?;
+        fault::change(format_args!("fill {at}"), || file.write_all(content.as_bytes())).with_context(failed)?;
+        fault::look(format_args!("sync {at}"), || file.sync_all()).with_context(failed)
     }
 
     /// Puts the new content of `path` in place.
@@ -406,20 +415,20 @@ impl Staged {
         if is_special(path) || !exists(path) {
             return self.commit(path);
         }
-        let temporary = temporary(path)?;
+        let (at, temporary) = (path.display(), temporary(path)?);
         let write = || -> io::Result<()> {
             let content = fs::read(&temporary)?;
-            let file = OpenOptions::new().write(true).open(path)?;
+            let file = fault::look(format_args!("open {at}"), || OpenOptions::new().write(true).open(path))?;
             let (before, after) = (usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX), content.len());
             let blank = |from: usize, to: usize| vec![b'\n'; to.saturating_sub(from)];
-            file.write_all_at(&blank(before, after), before as u64)?;
-            file.sync_data()?;
-            file.write_all_at(&[content, blank(after, before)].concat(), 0)?;
-            file.sync_data()?;
-            file.set_len(after as u64)?;
-            file.sync_all()
+            fault::change(format_args!("lengthen {at}"), || file.write_all_at(&blank(before, after), before as u64))?;
+            fault::look(format_args!("sync {at}"), || file.sync_data())?;
+            fault::change(format_args!("fill {at}"), || file.write_all_at(&[content, blank(after, before)].concat(), 0))?;
+            fault::look(format_args!("sync {at}"), || file.sync_data())?;
+            fault::change(format_args!("cut {at}"), || file.set_len(after as u64))?;
+            fault::look(format_args!("sync {at}"), || file.sync_all())
         };
-        write().with_context(|| format!("failed to write {}", path.display()))?;
+        write().with_context(|| format!("failed to write {at}"))?;
         remove(&temporary)?;
         self.waiting.remove(path);
         self.directories.extend(path.parent().map(Path::to_owned));
@@ -429,8 +438,9 @@ impl Staged {
     /// Makes the renames durable.
     pub fn finish(&mut self) -> Result<()> {
         for directory in std::mem::take(&mut self.directories) {
-            let synced = File::open(&directory).and_then(|d| d.sync_all());
-            synced.with_context(|| format!("failed to sync {}", directory.display()))?;
+            let at = directory.display();
+            let synced = fault::look(format_args!("sync {at}"), || File::open(&directory).and_then(|d| d.sync_all()));
+            synced.with_context(|| format!("failed to sync {at}"))?;
         }
         Ok(())
     }

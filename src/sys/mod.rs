@@ -3,6 +3,11 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod bus;
+#[cfg(debug_assertions)]
+mod fault;
+#[cfg(not(debug_assertions))]
+#[path = "no_fault.rs"]
+mod fault;
 pub mod fs;
 pub mod host_end;
 pub mod inside;

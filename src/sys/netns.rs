@@ -3,7 +3,6 @@
 //! No thread that anything else runs on ever changes its namespace: work inside is done on a thread of its own.
 
 use std::{
-    fs::{self, File, OpenOptions},
     io,
     os::{
         fd::{AsFd, OwnedFd},
@@ -21,7 +20,13 @@ use rustix::{
     thread::{LinkNameSpaceType, UnshareFlags},
 };
 
-use super::netlink::{self, Socket};
+use super::{
+    fault::{
+        self,
+        fs::{self, File, OpenOptions},
+    },
+    netlink::{self, Socket},
+};
 use crate::model::{LinkName, NetnsName, Place};
 
 /// Where named namespaces are, for `ip netns` and `NetworkNamespacePath=` alike.
@@ -46,30 +51,35 @@ pub enum Found {
 pub fn find(name: &NetnsName) -> Result<Found> {
     const NSFS_MAGIC: u64 = 0x6e73_6673;
     let path = path(name);
-    let file = match OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(&path) {
+    let open = || OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(&path);
+    let file = match fault::look(format_args!("open {}", path.display()), open) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(e) => return Err(e).with_context(|| format!("failed to open {}", path.display())),
     };
-    let statfs = fstatfs(&file).with_context(|| format!("failed to look at {}", path.display()))?;
+    let statfs = fault::look(format_args!("statfs {}", path.display()), || fstatfs(&file)).with_context(|| format!("failed to look at {}", path.display()))?;
     Ok(if u64::try_from(statfs.f_type) == Ok(NSFS_MAGIC) { Found::Netns(file.into()) } else { Found::Stale })
 }
 
 /// Opens the network namespace of this process.
 pub fn host() -> Result<OwnedFd> {
-    Ok(File::open("/proc/self/ns/net").context("failed to open the host's network namespace")?.into())
+    open("/proc/self/ns/net").context("failed to open the host's network namespace")
 }
 
 /// Opens the network namespace of the calling thread.
 pub fn current() -> Result<OwnedFd> {
-    Ok(File::open("/proc/thread-self/ns/net").context("failed to open the network namespace")?.into())
+    open("/proc/thread-self/ns/net").context("failed to open the network namespace")
+}
+
+fn open(netns: &str) -> io::Result<OwnedFd> {
+    Ok(fault::look(format_args!("open {netns}"), || File::open(netns))?.into())
 }
 
 /// Runs `work` on a thread inside a namespace.
 pub fn inside<T: Send>(netns: &OwnedFd, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     on_thread(|| {
-        rustix::thread::move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
-            .context("failed to enter the network namespace")?;
+        let enter = || rustix::thread::move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network));
+        fault::look(format_args!("setns"), enter).context("failed to enter the network namespace")?;
         work()
     })
 }
@@ -79,7 +89,8 @@ pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send
     let path = path(name);
     on_thread(|| {
         let lock = shared_directory()?;
-        match OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path) {
+        let create = || OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path);
+        match fault::change(format_args!("create {}", path.display()), create) {
             Ok(_) => {}
             // a stale file is as good as a new one to mount on
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
@@ -87,7 +98,9 @@ pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send
         }
         unshare()
             .and_then(|()| {
-                mount_bind("/proc/thread-self/ns/net", &path).with_context(|| format!("failed to mount the netns on {}", path.display()))
+                let mount = || mount_bind("/proc/thread-self/ns/net", &path);
+                fault::change(format_args!("mount {}", path.display()), mount)
+                    .with_context(|| format!("failed to mount the netns on {}", path.display()))
             })
             .inspect_err(|_| {
                 let _ = fs::remove_file(&path);
@@ -112,8 +125,8 @@ fn unshare() -> Result<()> {
     // SAFETY: CLONE_NEWNET changes this thread's network namespace alone. What makes unshare(2) unsafe is CLONE_FILES, which would
     // take file descriptors from under other threads.
     #[allow(unsafe_code)]
-    let unshared = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) };
-    unshared.context("failed to make a network namespace")
+    let unshare = || unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) };
+    fault::change(format_args!("unshare"), unshare).context("failed to make a network namespace")
 }
 
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
@@ -127,15 +140,18 @@ fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 /// would stack mounts), so that what is mounted there shows in all mount namespaces. The lock holds until the file is dropped.
 fn shared_directory() -> Result<File> {
     let failed = |what: &str| format!("failed to {what} {DIRECTORY}");
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY).with_context(|| failed("create"))?;
-    let directory = File::open(DIRECTORY).with_context(|| failed("open"))?;
-    flock(&directory, FlockOperation::LockExclusive).with_context(|| failed("lock"))?;
+    let create = || fs::DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY);
+    fault::change(format_args!("mkdir {DIRECTORY}"), create).with_context(|| failed("create"))?;
+    let directory = fault::look(format_args!("open {DIRECTORY}"), || File::open(DIRECTORY)).with_context(|| failed("open"))?;
+    fault::look(format_args!("lock {DIRECTORY}"), || flock(&directory, FlockOperation::LockExclusive)).with_context(|| failed("lock"))?;
     let share = || mount_change(DIRECTORY, MountPropagationFlags::SHARED | MountPropagationFlags::REC);
+    let share = || fault::change(format_args!("share {DIRECTORY}"), share);
     match share() {
         Ok(()) => {}
         // not a mount point yet
         Err(Errno::INVAL) => {
-            mount_bind_recursive(DIRECTORY, DIRECTORY).with_context(|| failed("mount"))?;
+            let mount = || mount_bind_recursive(DIRECTORY, DIRECTORY);
+            fault::change(format_args!("mount {DIRECTORY}"), mount).with_context(|| failed("mount"))?;
             share().with_context(|| failed("share"))?;
         }
         Err(e) => return Err(e).with_context(|| failed("share")),
@@ -147,7 +163,8 @@ fn shared_directory() -> Result<File> {
 /// socket are gone.
 pub fn remove(name: &NetnsName) -> Result<()> {
     let path = path(name);
-    match unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+    let unmount = || unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    match fault::change(format_args!("unmount {}", path.display()), unmount) {
         // not mounted, or nothing there
         Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
         Err(e) => return Err(e).with_context(|| format!("failed to unmount {}", path.display())),
