@@ -133,7 +133,7 @@ impl Run<'_> {
                 self.bus()?.reload_systemd()
             }
             Step::Hold(name) => {
-                fs::write_volatile(&marker(name), "")?;
+                fs::mark(&marker(name))?;
                 self.bus()?.start(&format!("netns-hold@{name}.service"))
             }
             Step::Release(name) => {

@@ -61,7 +61,7 @@ pub fn event(name: &NetnsName, env: &BTreeMap<String, String>) -> Result<()> {
             !renewed || before.get(key) != Some(lease)
         }
         Event::Lost { name: key } => {
-            fs::remove(&path(key))?;
+            fs::remove_volatile(&path(key))?;
             false
         }
     };

@@ -333,6 +333,7 @@ pub fn down(name: &NetnsName) -> Result<()> {
     let applied = match read_applied(name) {
         Ok(None) => {
             let found = netns::find(name)?;
+            fs::remove_leftover(&applied_path(name))?;
             fs::remove(&lock_path)?;
             if matches!(found, Found::Netns(_)) {
                 bail!("failed to take down netns '{name}': {} exists and was not made by netns-networkd", netns::path(name).display());
@@ -369,7 +370,7 @@ fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>, failure
     }
     if gone {
         failures.add(nftables::forget(name));
-        failures.add(fs::remove(&applied_path(name)));
+        failures.add(fs::remove_volatile(&applied_path(name)));
     }
 }
 

@@ -363,8 +363,22 @@ pub fn link(target: &str, path: &Path) -> Result<()> {
 pub fn write_volatile(path: &Path, content: &str) -> Result<()> {
     create_directory(path.parent().unwrap_or(Path::new("/")))?;
     let temporary = temporary(path)?;
-    let write = || fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, path));
-    write().with_context(|| format!("failed to write {}", path.display()))
+    let written = fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, path));
+    written.inspect_err(|_| drop(fs::remove_file(&temporary))).with_context(|| format!("failed to write {}", path.display()))
+}
+
+/// Removes a file that is written by [`write_volatile`], and what a run that was killed over it left.
+pub fn remove_volatile(path: &Path) -> Result<()> {
+    remove_leftover(path)?;
+    remove(path)
+}
+
+/// Makes an empty file, if there is none.
+pub fn mark(path: &Path) -> Result<()> {
+    create_directory(path.parent().unwrap_or(Path::new("/")))?;
+    let create = || OpenOptions::new().create(true).append(true).open(path);
+    fault::change(format_args!("create {}", path.display()), create).with_context(|| format!("failed to write {}", path.display()))?;
+    Ok(())
 }
 
 /// Files that are written in two steps: first all of them beside their targets, down to the disk; then each renamed over its

@@ -28,7 +28,7 @@ pub fn loaded(name: &NetnsName) -> Result<Option<Ruleset>> {
 
 /// Forgets what was loaded: the namespace has gone.
 pub fn forget(name: &NetnsName) -> Result<()> {
-    fs::remove(&loaded_path(name))
+    fs::remove_volatile(&loaded_path(name))
 }
 
 /// Makes the ruleset of the calling thread's namespace that of the record, in one transaction. Tables of others stay.
@@ -65,7 +65,7 @@ pub fn set(name: &NetnsName, wanted: &Netns, new: bool) -> Result<()> {
     }
     match text {
         Some(text) => fs::write_volatile(&loaded_path(name), &text),
-        None => fs::remove(&loaded_path(name)),
+        None => forget(name),
     }
 }
 
