@@ -1,7 +1,7 @@
 //! Faults on purpose: tests have this program end right after one of its calls to the kernel or the bus, or have that call fail.
 //!
-//! In debug builds only: `no_fault.rs` takes this place in all others, and does nothing. The calls are counted from 1, in their
-//! order, in this process alone. docs/decisions/0016 has what is done with it.
+//! In debug builds only: `no_fault.rs` takes this place in all others, and does nothing. Calls are counted from 1, in their order, in
+//! this process alone. docs/decisions/0016 has what is done with it.
 
 use std::{
     fmt,
@@ -19,10 +19,10 @@ use rustix::{
     process::{Signal, getpid, kill_process},
 };
 
-/// `kill:N` ends the program right after call N; `error:N:ERRNO` has it fail, not done; `disturb:N` marks the first N dumps as
-/// disturbed by others (`NLM_F_DUMP_INTR`).
+/// `kill:N` ends the program right after the Nth call that changes something; `error:N:ERRNO` has the Nth of all calls fail, not
+/// done; `disturb:N` marks the first N dumps as disturbed by others (`NLM_F_DUMP_INTR`).
 const VARIABLE: &str = "NETNS_NETWORKD_FAULT";
-/// A file that each call is added to: its number, what kind it is of, and what it does.
+/// A file that each call is added to, as a line: what kind it is of, and what it does.
 const LOG: &str = "NETNS_NETWORKD_FAULT_LOG";
 
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +46,7 @@ static FAULT: LazyLock<Option<Fault>> = LazyLock::new(|| {
 });
 
 static CALLS: AtomicU32 = AtomicU32::new(0);
+static CHANGES: AtomicU32 = AtomicU32::new(0);
 static DUMPS: AtomicU32 = AtomicU32::new(0);
 
 /// What becomes of a call.
@@ -57,14 +58,15 @@ enum Fate {
 
 /// Counts a call.
 fn fate(kind: &str, what: fmt::Arguments<'_>) -> Fate {
-    let number = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
+    let next = |counter: &AtomicU32| counter.fetch_add(1, Ordering::Relaxed) + 1;
+    let (call, change) = (next(&CALLS), if matches!(kind, "look" | "question") { 0 } else { next(&CHANGES) });
     if let Some(log) = std::env::var_os(LOG) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log);
-        log.and_then(|mut log| log.write_all(format!("{number} {kind} {what}\n").as_bytes())).expect(LOG);
+        log.and_then(|mut log| log.write_all(format!("{kind} {what}\n").as_bytes())).expect(LOG);
     }
     match *FAULT {
-        Some(Fault::Kill(n)) if n == number => Fate::Last,
-        Some(Fault::Error(n, errno)) if n == number => Fate::Fails(errno),
+        Some(Fault::Kill(n)) if n == change => Fate::Last,
+        Some(Fault::Error(n, errno)) if n == call => Fate::Fails(errno),
         _ => Fate::Done,
     }
 }
