@@ -242,6 +242,16 @@ pub fn wait_for(directory: &Path, deadline: Instant, mut done: impl FnMut() -> R
     Ok(())
 }
 
+/// Waits for a lock on a file or folder, which holds until that is closed.
+pub fn lock(file: &File) -> io::Result<()> {
+    loop {
+        match fault::look(format_args!("flock"), || flock(file, FlockOperation::LockExclusive)) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
 /// A lock that holds until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
@@ -257,16 +267,14 @@ impl Lock {
             let mut options = OpenOptions::new();
             options.create(true).truncate(false).write(true).mode(0o600);
             let file = fault::change(format_args!("open {}", path.display()), || options.open(path)).with_context(failed)?;
-            loop {
-                match fault::look(format_args!("flock {}", path.display()), || flock(&file, FlockOperation::LockExclusive)) {
-                    Err(rustix::io::Errno::INTR) => {}
-                    other => break other.with_context(failed)?,
-                }
-            }
+            lock(&file).with_context(failed)?;
             let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
             let locked = file.metadata().with_context(failed)?;
-            if fs::metadata(path).is_ok_and(|now| same(&locked, &now)) {
-                return Ok(Self { _file: file });
+            match fs::metadata(path) {
+                Ok(now) if same(&locked, &now) => return Ok(Self { _file: file }),
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).with_context(failed),
+                // removed, or made anew, by who had the lock
+                _ => {}
             }
         }
     }
@@ -356,7 +364,8 @@ pub fn same(a: &Path, b: &Path) -> bool {
 pub fn link(target: &str, path: &Path) -> Result<()> {
     create_directory(path.parent().unwrap_or(Path::new("/")))?;
     remove(path)?;
-    fault::change(format_args!("symlink {}", path.display()), || symlink(target, path)).with_context(|| format!("failed to make the link {}", path.display()))
+    fault::change(format_args!("symlink {}", path.display()), || symlink(target, path))
+        .with_context(|| format!("failed to make the link {}", path.display()))
 }
 
 /// Writes a file below `/run`, where nothing outlives a crash of the machine: whole or not at all, without waiting for a disk.

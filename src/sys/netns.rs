@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use rustix::{
-    fs::{FlockOperation, flock, fstatfs},
+    fs::fstatfs,
     io::Errno,
     mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_bind_recursive, mount_change, unmount},
     thread::{LinkNameSpaceType, UnshareFlags},
@@ -57,7 +57,8 @@ pub fn find(name: &NetnsName) -> Result<Found> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(e) => return Err(e).with_context(|| format!("failed to open {}", path.display())),
     };
-    let statfs = fault::look(format_args!("statfs {}", path.display()), || fstatfs(&file)).with_context(|| format!("failed to look at {}", path.display()))?;
+    let statfs = fault::look(format_args!("statfs {}", path.display()), || fstatfs(&file))
+        .with_context(|| format!("failed to look at {}", path.display()))?;
     Ok(if u64::try_from(statfs.f_type) == Ok(NSFS_MAGIC) { Found::Netns(file.into()) } else { Found::Stale })
 }
 
@@ -143,7 +144,7 @@ fn shared_directory() -> Result<File> {
     let create = || fs::DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY);
     fault::change(format_args!("mkdir {DIRECTORY}"), create).with_context(|| failed("create"))?;
     let directory = fault::look(format_args!("open {DIRECTORY}"), || File::open(DIRECTORY)).with_context(|| failed("open"))?;
-    fault::look(format_args!("lock {DIRECTORY}"), || flock(&directory, FlockOperation::LockExclusive)).with_context(|| failed("lock"))?;
+    super::fs::lock(&directory).with_context(|| failed("lock"))?;
     let share = || mount_change(DIRECTORY, MountPropagationFlags::SHARED | MountPropagationFlags::REC);
     let share = || fault::change(format_args!("share {DIRECTORY}"), share);
     match share() {
