@@ -78,32 +78,34 @@ pub enum Reach {
 /// Makes a namespace as its record says; a second time, this changes nothing. What a failed first time made is undone.
 pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
     let record = desired::record_path(name);
-    let netns = read_netns(&record).context("hint: `netns-networkd sync` writes it again")?;
+    let netns = read_netns(&record)
+        .context("hint: `netns-networkd sync` writes it again")
+        .with_context(|| format!("failed to bring up netns '{name}'"))?;
     let Some(netns) = netns else {
         return Err(anyhow!("no netns '{name}' is known: there is no record {}", record.display()))
             .context(format!("hint: add [namespace.{name}] to a file in /etc/netns-networkd and run `netns-networkd sync`"));
     };
     let source = netns.source.clone();
-    let up = || -> Result<Vec<NetnsChange>> {
-        let (_lock, lock_path) = lock(name)?;
-        match netns::find(name)? {
-            Found::Netns(fd) => {
-                if read_applied(name)?.is_none() {
-                    return Err(anyhow!("{} exists and was not made by netns-networkd", netns::path(name).display())).context(format!(
-                        "hint: if nothing needs it, remove it with `ip netns delete {name}`, then start the service again"
-                    ));
-                }
-                converge_locked(name, netns, &fd, reach)
+    let up = || match netns::find(name)? {
+        Found::Netns(fd) => {
+            if read_applied(name)?.is_none() {
+                return Err(anyhow!("{} exists and was not made by netns-networkd", netns::path(name).display()))
+                    .context(format!("hint: if nothing needs it, remove it with `ip netns delete {name}`, then start the service again"));
             }
-            Found::Nothing | Found::Stale => create(name, netns).inspect_err(|_| {
-                // nothing is left of it, so nothing is to be locked
-                if !fs::exists(&applied_path(name)) {
-                    let _ = fs::remove(&lock_path);
-                }
-            }),
+            converge_locked(name, netns, &fd, reach)
         }
+        Found::Nothing | Found::Stale => create(name, netns),
     };
-    up().with_context(|| format!("failed to bring up netns '{name}' of {source}"))
+    let locked = || {
+        let (_lock, lock_path) = lock(name)?;
+        up().inspect_err(|_| {
+            // nothing is left of it, so nothing is to be locked
+            if !fs::exists(&applied_path(name)) {
+                let _ = fs::remove(&lock_path);
+            }
+        })
+    };
+    locked().with_context(|| format!("failed to bring up netns '{name}' of {source}"))
 }
 
 /// Changes a namespace that exists as far as its services can keep running; gives what was changed.
@@ -194,7 +196,7 @@ fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
     if let Err(error) = made {
         let mut failures = Failures::default();
         failures.add(Err(error));
-        take_away(name, &mut host, Some(&netns), &mut failures);
+        failures.add(take_away(name, &mut host, Some(&netns)));
         failures.result()?;
     }
     Ok(std::iter::once(NetnsChange::Add).chain(changes).collect())
@@ -328,6 +330,10 @@ fn lacks_credential(change: &NetnsChange) -> bool {
 
 /// Takes a namespace away, host ends first, then the namespace; goes on past errors and reports them all.
 pub fn down(name: &NetnsName) -> Result<()> {
+    take_down(name).with_context(|| format!("failed to take down netns '{name}'"))
+}
+
+fn take_down(name: &NetnsName) -> Result<()> {
     let (_lock, lock_path) = lock(name)?;
     let mut failures = Failures::default();
     let applied = match read_applied(name) {
@@ -336,42 +342,42 @@ pub fn down(name: &NetnsName) -> Result<()> {
             fs::remove_leftover(&applied_path(name))?;
             fs::remove(&lock_path)?;
             if matches!(found, Found::Netns(_)) {
-                bail!("failed to take down netns '{name}': {} exists and was not made by netns-networkd", netns::path(name).display());
+                bail!("{} exists and was not made by netns-networkd", netns::path(name).display());
             }
             return Ok(());
         }
         Ok(applied) => applied,
-        Err(error) => {
-            failures.add(Err(error));
+        // to be read another time
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some() => return Err(error),
+        Err(broken) => {
+            failures.add(Err(broken));
             None
         }
     };
-    match Host::open() {
-        Ok(mut host) => take_away(name, &mut host, applied.as_ref(), &mut failures),
-        Err(error) => failures.add(Err(error)),
-    }
+    failures.add(Host::open().and_then(|mut host| take_away(name, &mut host, applied.as_ref())));
     failures.add(dhcp::remove_resolv_conf(name));
     if failures.is_empty() {
         failures.add(fs::remove(&lock_path));
     }
-    failures.result().with_context(|| format!("failed to take down netns '{name}'"))
+    failures.result()
 }
 
-fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>, failures: &mut Failures) {
+/// Takes away what was applied; it stays known until nothing of it is left.
+fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>) -> Result<()> {
+    let mut failures = Failures::default();
     if let Some(applied) = applied {
         failures.add(remove_links_inside(name, host, applied));
         failures.add(remove_host_ends(name, host, applied));
     }
-    let removed = netns::remove(name);
-    let gone = removed.is_ok();
-    failures.add(removed);
+    failures.add(netns::remove(name));
     if let Some(applied) = applied {
         failures.add(rename_given_back(host, applied));
     }
-    if gone {
+    if failures.is_empty() {
         failures.add(nftables::forget(name));
         failures.add(fs::remove_volatile(&applied_path(name)));
     }
+    failures.result()
 }
 
 /// Removes the links that have no host end before the namespace goes, which frees them only later: a tunnel keeps its UDP port on
@@ -413,15 +419,17 @@ fn rename_given_back(host: &mut Host, applied: &Netns) -> Result<()> {
 /// Removes the host ends that are ours: pairs that carry the name and the MAC address that we gave them, or whose other end is in
 /// the namespace under the name that we gave it.
 fn remove_host_ends(name: &NetnsName, host: &mut Host, applied: &Netns) -> Result<()> {
-    let mut indexes = Vec::new();
+    let (mut names, mut indexes) = (Vec::new(), Vec::new());
     for (link_name, link) in &applied.links {
         let Some(end) = link.kind.host_end() else { continue };
         let Some(found) = netlink::link_by_name(&mut host.socket, end.name.as_str())? else { continue };
         if found.kind.as_deref() == Some("veth") && (found.mac == end.mac || leads_to(name, link_name, &found)) {
+            names.push(format!("'{}'", end.name));
             indexes.push(found.index);
         }
     }
-    netlink::remove_links(&mut host.socket, &indexes).context("failed to remove host ends")
+    let failed = || format!("failed to remove host ends {}", names.join(", "));
+    netlink::remove_links(&mut host.socket, &indexes).with_context(failed)
 }
 
 /// Tells whether a pair's other end is the link of that name in that namespace.
