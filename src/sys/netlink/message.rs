@@ -255,8 +255,9 @@ pub fn add_placeholders(socket: &mut Socket, names: &[&LinkName]) -> Result<()> 
         let pair = LinkMessageBuilder::<LinkVeth>::new(name.as_str(), &format!("placeholder{n}"));
         batch.push((), RouteNetlinkMessage::NewLink(pair.build()), NLM_F_CREATE | NLM_F_EXCL);
     }
-    match socket.request(batch)?.into_iter().next() {
-        Some(((), refusal)) => Err(refusal).context("failed to make links in a throw-away namespace"),
+    const FAILED: &str = "failed to make links in a throw-away namespace";
+    match socket.request(batch).context(FAILED)?.into_iter().next() {
+        Some(((), refusal)) => Err(refusal).context(FAILED),
         None => Ok(()),
     }
 }

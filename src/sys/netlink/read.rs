@@ -96,11 +96,12 @@ fn port_state(port: &[InfoBridgePort]) -> Option<PortState> {
 }
 
 fn get_link(socket: &mut Socket, request: LinkMessage, what: &str) -> Result<Option<KernelLink>> {
-    match socket.get(RouteNetlinkMessage::GetLink(request))? {
+    let failed = || format!("failed to look up {what}");
+    match socket.get(RouteNetlinkMessage::GetLink(request)).with_context(failed)? {
         Ok(RouteNetlinkMessage::NewLink(message)) => Ok(Some(message.into())),
         Ok(_) => bail!("the kernel answered a question for {what} with something else"),
         Err(refusal) if refusal.errno == Errno::NODEV => Ok(None),
-        Err(refusal) => Err(refusal).with_context(|| format!("failed to look up {what}")),
+        Err(refusal) => Err(refusal).with_context(failed),
     }
 }
 

@@ -81,9 +81,9 @@ impl<T> Batch<T> {
         self.parts.push((what, at));
     }
 
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+    /// What the requests are for.
+    pub fn whats(&self) -> impl ExactSizeIterator<Item = &T> {
+        self.parts.iter().map(|(what, _)| what)
     }
 }
 
@@ -321,7 +321,8 @@ impl Monitor {
         let mut sink = [0; 8192];
         for monitor in monitors {
             loop {
-                match fault::look(format_args!("receive events"), || rustix::net::recv(&monitor.inner, &mut sink[..], RecvFlags::DONTWAIT)) {
+                match fault::look(format_args!("receive events"), || rustix::net::recv(&monitor.inner, &mut sink[..], RecvFlags::DONTWAIT))
+                {
                     Ok(_) | Err(Errno::NOBUFS | Errno::INTR) => {}
                     Err(Errno::AGAIN) => break,
                     Err(e) => return Err(io::Error::from(e)).context("failed to receive netlink events"),
