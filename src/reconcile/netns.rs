@@ -259,6 +259,14 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
                     link.kind = before.kind.clone();
                 }
             }
+            for (link_name, link) in applied.links.iter_mut().filter(|_| !changes.is_empty()) {
+                // until it is gone, what host ends were given is ours: it has no mark
+                let was = before.links.get(link_name).and_then(|link| link.kind.host_end());
+                if let (Some(end), Some(was)) = (link.kind.host_end_mut(), was) {
+                    end.addresses.extend(&was.addresses);
+                    end.routes.extend(&was.routes);
+                }
+            }
             if changes.is_empty() {
                 // given back
                 applied.sysctl_before.retain(|key, _| record.sysctl.contains_key(key));

@@ -124,6 +124,9 @@ pub fn apply<'a>(space: Netspace<'a>, changes: &'a [NetnsChange], desired: &'a N
     for (index, address) in &observed.refused {
         queue.push(What::Other(format!("remove address {address}, which somebody else uses")), netlink::remove_address(*index, address))?;
     }
+    for index in &observed.marked {
+        queue.push(What::Other(format!("keep the host end with index {index}")), netlink::unmark(*index))?;
+    }
     let made = make_changes(&mut queue, changes, desired, &mut numbers, observed.loopback_up);
     // a failed batch may have stopped anywhere; the timers go back in any case
     queue.batch = Batch::default();

@@ -24,6 +24,8 @@ pub struct Observed {
     /// Addresses that physical links have by themselves.
     pub hardware: BTreeMap<LinkName, Mac>,
     pub loopback_up: bool,
+    /// Host ends that a `down` which was cut off has marked for removal.
+    pub marked: Vec<u32>,
     /// Addresses, by the index of their link, that duplicate detection has refused. They are not in `netns`: nobody can use them.
     pub refused: Vec<(u32, Address)>,
 }
@@ -37,15 +39,14 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
         let void = || sysctl::is_void(key).then(|| wanted.sysctl[key].clone());
         netns.sysctl.extend(sysctl::read(key)?.or_else(void).map(|value| (key.clone(), value)));
     }
-    if wanted.ruleset.is_some() || applied.ruleset.is_some() {
-        netns.ruleset = nftables::loaded(name)?;
-    }
+    netns.ruleset = nftables::loaded(name)?;
     let (mut names, mut ends) = (BTreeMap::new(), BTreeMap::new());
     for kernel in netlink::links(inner)? {
         observed.loopback_up |= kernel.name == "lo" && kernel.up;
         let Ok(name) = LinkName::parse(&kernel.name) else { continue };
         let candidates: Vec<&Link> = [wanted, applied].iter().filter_map(|netns| netns.links.get(&name)).collect();
         let Some(found) = find(host, &kernel, &candidates)? else { continue };
+        observed.marked.extend(found.host_end.filter(|_| found.marked));
         let wanted = wanted.links.get(&name);
         let kind = match (found.kind, wanted.and_then(|link| link.kind.wireguard())) {
             (Kind::Wireguard(_), Some(wanted)) => {
@@ -121,11 +122,12 @@ struct Found {
     host_end: Option<u32>,
     host_end_up: bool,
     host_end_mtu: Option<u32>,
+    marked: bool,
 }
 
 /// Tells whether a link inside is one of the candidates; a service or an admin may have made links of their own.
 fn find(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Result<Option<Found>> {
-    let alone = |kind: &Kind| Found { kind: kind.clone(), host_end: None, host_end_up: true, host_end_mtu: None };
+    let alone = |kind: &Kind| Found { kind: kind.clone(), host_end: None, host_end_up: true, host_end_mtu: None, marked: false };
     for candidate in candidates {
         let kind = &candidate.kind;
         let is_kind = kernel.kind.as_deref() == Some(kind.as_str());
@@ -162,6 +164,7 @@ fn find_pair(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Resu
         Some(master) => netlink::link_by_index(&mut host.socket, master)?.and_then(|b| LinkName::parse(&b.name).ok()),
         None => None,
     };
+    let marked = netlink::is_marked(&end);
     let kind = Kind::Veth(HostEnd { mac: end.mac, bridge, port: end.settings, ..HostEnd::new(name) });
-    Ok(Some(Found { kind, host_end: Some(end.index), host_end_up: end.up, host_end_mtu: Some(end.mtu) }))
+    Ok(Some(Found { kind, host_end: Some(end.index), host_end_up: end.up, host_end_mtu: Some(end.mtu), marked }))
 }

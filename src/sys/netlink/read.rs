@@ -33,6 +33,7 @@ pub struct KernelLink {
     /// The address of the hardware, where there is any.
     pub hardware: Option<Mac>,
     pub mtu: u32,
+    pub group: u32,
     /// Administratively up.
     pub up: bool,
     /// Index of the bridge (or bond, VRF) it is a port of.
@@ -64,6 +65,7 @@ impl From<LinkMessage> for KernelLink {
                 LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
                 LinkAttribute::PermAddress(bytes) => link.hardware = bytes.try_into().ok().map(Mac),
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::Controller(index) if index != 0 => link.master = Some(index),
                 LinkAttribute::Link(index) => link.peer = Some(index),
                 LinkAttribute::LinkNetNsId(_) => link.elsewhere = true,
