@@ -7,6 +7,7 @@ mod common;
 mod config;
 mod diff;
 mod docs;
+mod faults;
 mod harness;
 mod host_bad_input;
 mod host_boot;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         config::trials,
         diff::trials,
         docs::trials,
+        faults::trials,
         harness::trials,
         host_bad_input::trials,
         host_boot::trials,

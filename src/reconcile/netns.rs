@@ -373,17 +373,21 @@ fn take_down(name: &NetnsName) -> Result<()> {
 /// Takes away what was applied; it stays known until nothing of it is left.
 fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>) -> Result<()> {
     let mut failures = Failures::default();
+    let emptied = applied.map_or(Ok(()), |applied| remove_links_inside(name, host, applied));
+    // without its name, nobody could find what is left in it
+    let removes = emptied.is_ok();
+    failures.add(emptied);
     if let Some(applied) = applied {
-        failures.add(remove_links_inside(name, host, applied));
         failures.add(remove_host_ends(name, host, applied));
     }
-    failures.add(netns::remove(name));
+    if removes {
+        failures.add(netns::remove(name));
+    }
     if let Some(applied) = applied {
         failures.add(rename_given_back(host, applied));
     }
     if failures.is_empty() {
-        failures.add(nftables::forget(name));
-        failures.add(fs::remove_volatile(&applied_path(name)));
+        failures.add(nftables::forget(name).and_then(|()| fs::remove_volatile(&applied_path(name))));
     }
     failures.result()
 }

@@ -29,6 +29,9 @@ pub const LINK_WAIT: Duration = Duration::from_secs(15);
 const FAST_DAD_MS: u64 = 100;
 /// Where the search for an index begins that a link which is made from the host can have.
 const FIRST_SPARE: u32 = 1000;
+/// A macvlan goes with its namespace, and that only with the last process inside.
+const MAC_IN_USE: &str =
+    "hint: a macvlan with the same MAC address is on that link already, perhaps in a namespace that a process still keeps: `lsns -t net`";
 /// The kernel's own value (`ND_RETRANS_TIMER`), in milliseconds.
 const RFC_DAD_MS: u64 = 1000;
 
@@ -318,8 +321,15 @@ impl<'a> Queue<'a> {
                 _ => false,
             };
             if !unchanged {
-                let busy = refusal.errno == Errno::ADDRINUSE;
-                let failed = if busy { Err(refusal).context(wireguard::PORT_IN_USE) } else { Err(refusal.into()) };
+                let hint = match change {
+                    _ if refusal.errno != Errno::ADDRINUSE => None,
+                    NetnsChange::AddLink { link, .. } if matches!(link.kind, Kind::Macvlan { .. }) => Some(MAC_IN_USE),
+                    _ => Some(wireguard::PORT_IN_USE),
+                };
+                let failed = match hint {
+                    Some(hint) => Err(refusal).context(hint),
+                    None => Err(refusal.into()),
+                };
                 return failed.with_context(|| format!("failed to {change}"));
             }
         }
