@@ -133,6 +133,7 @@ const ROUNDS: &str = r#"
         'look flock') echo 4 37 ;; # ENOLCK
         message* | question*) echo 12 ;;
         change*) echo 28 ;; # ENOSPC
+        bus*) echo 104 110 ;; # ECONNRESET, ETIMEDOUT (done, and no answer)
         *) echo 5 ;; # EIO
         esac
     }

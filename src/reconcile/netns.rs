@@ -35,7 +35,10 @@ fn applied_path(name: &NetnsName) -> PathBuf {
 
 fn lock(name: &NetnsName) -> Result<(Lock, PathBuf)> {
     let path = PathBuf::from(format!("/run/netns-networkd/netns/{name}.lock"));
-    Ok((Lock::wait(&path)?, path))
+    let lock = Lock::wait(&path)?;
+    // of a run that was killed
+    fs::remove_leftover(&applied_path(name))?;
+    Ok((lock, path))
 }
 
 fn read_netns(path: &Path) -> Result<Option<Netns>> {
@@ -347,7 +350,6 @@ fn take_down(name: &NetnsName) -> Result<()> {
     let applied = match read_applied(name) {
         Ok(None) => {
             let found = netns::find(name)?;
-            fs::remove_leftover(&applied_path(name))?;
             fs::remove(&lock_path)?;
             if matches!(found, Found::Netns(_)) {
                 bail!("{} exists and was not made by netns-networkd", netns::path(name).display());
@@ -387,7 +389,7 @@ fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>) -> Resu
         failures.add(rename_given_back(host, applied));
     }
     if failures.is_empty() {
-        failures.add(nftables::forget(name).and_then(|()| fs::remove_volatile(&applied_path(name))));
+        failures.add(nftables::forget(name).and_then(|()| fs::remove(&applied_path(name))));
     }
     failures.result()
 }

@@ -123,7 +123,7 @@ impl Bus {
     pub fn connect() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the D-Bus runtime")?;
         let connection = runtime
-            .block_on(fault::answer("connect to the bus", ANSWER, Connection::system()))
+            .block_on(fault::answer(false, "connect to the system bus", ANSWER, Connection::system()))
             .map_err(|_| anyhow!("no answer within {} s", ANSWER.as_secs()))
             .and_then(|connected| connected.map_err(anyhow::Error::from))
             .context("failed to connect to the system bus")
@@ -132,8 +132,15 @@ impl Bus {
     }
 
     fn call<T>(&self, limit: Duration, what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T> {
-        let answer = self.runtime.block_on(fault::answer(what, limit, call));
-        match answer {
+        self.answer(true, limit, what, call)
+    }
+
+    fn ask<T>(&self, what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T> {
+        self.answer(false, ANSWER, what, call)
+    }
+
+    fn answer<T>(&self, changes: bool, limit: Duration, what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T> {
+        match self.runtime.block_on(fault::answer(changes, what, limit, call)) {
             Ok(answer) => answer.with_context(|| format!("failed to {what}")),
             Err(_) => bail!("failed to {what}: no answer within {} s", limit.as_secs()),
         }
@@ -141,7 +148,7 @@ impl Bus {
 
     /// Tells whether networkd is on the bus.
     pub fn networkd_runs(&self) -> Result<bool> {
-        self.call(ANSWER, "ask the bus for systemd-networkd", async {
+        self.ask("ask the bus for systemd-networkd", async {
             let bus = fdo::DBusProxy::new(&self.connection).await?;
             Ok(bus.name_has_owner(NETWORKD.try_into()?).await?)
         })
@@ -176,7 +183,7 @@ impl Bus {
 
     /// Gives networkd's own view of a link: its description as JSON.
     pub fn describe_link(&self, name: &str) -> Result<String> {
-        self.call(ANSWER, &format!("ask systemd-networkd for link '{name}'"), async {
+        self.ask(&format!("ask systemd-networkd for link '{name}'"), async {
             let (_, path) = NetworkdProxy::new(&self.connection).await?.get_link_by_name(name).await?;
             NetworkdLinkProxy::builder(&self.connection).path(path).build().await?.describe().await
         })
@@ -257,7 +264,7 @@ impl Bus {
     /// Lists the instances of a template that systemd has loaded.
     pub fn instances(&self, template: &UnitName) -> Result<Vec<UnitName>> {
         let pattern = template.as_str().replace("@.", "@*.");
-        let listed = self.call(ANSWER, &format!("list the instances of {template}"), async {
+        let listed = self.ask(&format!("list the instances of {template}"), async {
             SystemdProxy::new(&self.connection).await?.list_units_by_patterns(&[], &[&pattern]).await
         })?;
         Ok(listed.iter().filter_map(|unit| UnitName::parse(&unit.0).ok()).filter(|unit| !unit.is_template()).collect())
@@ -269,8 +276,7 @@ impl Bus {
         if listable.is_empty() {
             return Ok(HashMap::new());
         }
-        let listed =
-            self.call(ANSWER, "list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&listable).await })?;
+        let listed = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&listable).await })?;
         let mut units = HashMap::new();
         let listed: Vec<_> = listable.iter().zip(listed).collect();
         for some in listed.chunks(AT_ONCE) {
@@ -284,7 +290,7 @@ impl Bus {
                     Some(self.runtime.spawn(read_unit(self.connection.clone(), path.clone(), name, unit)))
                 })
                 .collect();
-            let read = self.call(ANSWER, "read the properties of units", async {
+            let read = self.ask("read the properties of units", async {
                 let mut read = Vec::new();
                 for task in reading {
                     read.push(task.await.map_err(|e| zbus::Error::Failure(e.to_string()))??);

@@ -135,13 +135,15 @@ pub fn disturbs() -> bool {
     matches!(*FAULT, Some(Fault::Disturb(n)) if number <= n)
 }
 
-/// Waits for an answer of the bus. One that fails with `ETIMEDOUT` is made, and its answer does not come.
+/// Waits for the bus to answer a question, or to have done something. What fails with `ETIMEDOUT` is done, and the answer to it does
+/// not come.
 pub async fn answer<T>(
+    changes: bool,
     what: &str,
     limit: Duration,
     call: impl Future<Output = zbus::Result<T>>,
 ) -> Result<zbus::Result<T>, tokio::time::error::Elapsed> {
-    match fate("bus", format_args!("{what}")) {
+    match fate(if changes { "bus" } else { "question" }, format_args!("{what}")) {
         Fate::Done => tokio::time::timeout(limit, call).await,
         Fate::Last => {
             let _ = call.await;
@@ -170,6 +172,12 @@ pub mod fs {
         )+};
     }
 
+    pub fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
+        let path = path.as_ref();
+        let call = if path.is_dir() { super::look } else { super::change };
+        call(format_args!("create_dir_all {}", path.display()), || std::fs::create_dir_all(path))
+    }
+
     counted! {
         look read(path) -> Vec<u8>;
         look read_to_string(path) -> String;
@@ -183,7 +191,6 @@ pub mod fs {
         change rename(path, to: impl AsRef<Path>) -> ();
         change remove_file(path) -> ();
         change remove_dir(path) -> ();
-        change create_dir_all(path) -> ();
         change set_permissions(path, permissions: Permissions) -> ();
     }
 }

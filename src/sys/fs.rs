@@ -418,7 +418,7 @@ impl Staged {
         let mut file = fault::change(format_args!("create {at}"), create).with_context(failed)?;
         self.waiting.insert(path.to_owned());
         // the umask may have taken bits away
-        fault::change(format_args!("chmod {at}"), || file.set_permissions(Permissions::from_mode(0o644))).with_context(failed)?;
+        fault::look(format_args!("chmod {at}"), || file.set_permissions(Permissions::from_mode(0o644))).with_context(failed)?;
         fault::change(format_args!("fill {at}"), || file.write_all(content.as_bytes())).with_context(failed)?;
         fault::look(format_args!("sync {at}"), || file.sync_all()).with_context(failed)
     }
