@@ -6,7 +6,7 @@ mod sync;
 
 use std::process::ExitCode;
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Error, Result, anyhow, bail};
 
 use crate::{
     cli::{Cli, Command},
@@ -43,7 +43,10 @@ pub fn run(cli: Cli) -> ExitCode {
     let Cli { root, color, verbose, command } = cli;
     let context = Context { root: Root::new(root), verbose, color: terminal::colors(color) };
     match dispatch(&context, command) {
-        Ok(code) => code,
+        Ok(code) => match terminal::unsaid() {
+            Some(error) => report(&context, &anyhow!("failed to print what was done: {error}")),
+            None => code,
+        },
         Err(error) => report(&context, &error),
     }
 }
@@ -60,7 +63,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Up(args) => {
             let changes = netns::up(&args.name, if args.live { Reach::Live } else { Reach::Whole })?;
             if context.verbose {
-                changes.iter().for_each(|change| println!("{change}"));
+                changes.iter().for_each(|change| terminal::say(change));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -72,10 +75,10 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
 
 fn report(context: &Context, error: &Error) -> ExitCode {
     if let Some(faults) = error.downcast_ref::<Faults>() {
-        eprintln!("{}", faults.render(context.color.1).trim_end());
+        terminal::warn(faults.render(context.color.1).trim_end());
         return ExitCode::from(USAGE);
     }
     let word = if context.color.1 { "\x1b[1;31merror\x1b[0m" } else { "error" };
-    eprintln!("{word}: {}", error::render(error));
+    terminal::warn(format_args!("{word}: {}", error::render(error)));
     ExitCode::from(if error.downcast_ref::<Refused>().is_some() { USAGE } else { FAILED })
 }

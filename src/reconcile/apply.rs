@@ -37,9 +37,10 @@ impl Run<'_> {
         };
         if live && plan.steps.iter().any(needs_bus) {
             let networkd = plan.steps.contains(&Step::ReloadNetworkd);
-            let bus = self.bus().context("hint: nothing was changed")?;
+            let unchanged = if self.began { "" } else { "; nothing was changed" };
+            let bus = self.bus()?;
             if networkd && !bus.networkd_runs()? {
-                return Err(anyhow!("systemd-networkd does not run, and this change needs it; nothing was changed"))
+                return Err(anyhow!("systemd-networkd does not run, and this change needs it{unchanged}"))
                     .context("hint: `systemctl enable --now systemd-networkd`, then run sync again");
             }
         }
@@ -70,8 +71,9 @@ impl Run<'_> {
             // what cannot be written now was not written above either; an unfinished manifest does no harm
             let _ = before.write(&root);
             self.manifest = before;
-            return Err(error).context("hint: nothing was changed");
+            return if self.began { Err(error) } else { Err(error).context("hint: nothing was changed") };
         }
+        self.began = true;
 
         let describe: BTreeMap<&PathBuf, &Change> = plan
             .changes
@@ -203,14 +205,16 @@ impl Run<'_> {
         let root = &self.options.root;
         // after a run that was cut off, a unit whose drop-in has gone may still be where it put it: systemd has only now read that
         let running = |path: &Path| situation.observed.units.iter().any(|(name, unit)| unit.runs_in.is_some() && is_drop_in_of(path, name));
+        let mut gone = Vec::new();
         self.manifest.files.retain(|path, _| {
             if situation.desired.files.contains_key(path) || fs::exists(&root.at(path)) {
                 return true;
             }
-            // that run may have made the folder and not the file
-            remove_own_directory(root, path);
+            gone.push(path.clone());
             pending.iter().any(|name| is_drop_in_of(path, name)) || (was_cut_off && running(path))
         });
+        // a run that was cut off may have made the folder and not the file, or removed the file and not the folder
+        gone.iter().try_for_each(|path| remove_own_directory(root, path))?;
         self.manifest.unfinished = false;
         self.manifest.write(root)
     }
@@ -227,14 +231,11 @@ fn remove_file(root: &Root, path: &Path) -> Result<()> {
         // the leases, which dhcpcd keeps beside its settings
         fs::remove_directory(&root.at(path.with_extension("")))?;
     }
-    remove_own_directory(root, path);
-    Ok(())
+    remove_own_directory(root, path)
 }
 
 /// Removes the folder of a file if it was made for files of ours alone and is empty.
-fn remove_own_directory(root: &Root, path: &Path) {
+fn remove_own_directory(root: &Root, path: &Path) -> Result<()> {
     let own = path.starts_with(SYSTEMD) || path.starts_with(NETNS_ETC);
-    if let Some(parent) = path.parent().filter(|_| own) {
-        fs::remove_empty_directory(&root.at(parent));
-    }
+    path.parent().filter(|_| own).map_or(Ok(()), |parent| fs::remove_empty_directory(&root.at(parent)))
 }

@@ -97,8 +97,7 @@ pub fn remove_resolv_conf(name: &NetnsName) -> Result<()> {
         return Ok(());
     }
     fs::remove(&path)?;
-    fs::remove_empty_directory(path.parent().unwrap_or(Path::new("/")));
-    Ok(())
+    fs::remove_empty_directory(path.parent().unwrap_or(Path::new("/")))
 }
 
 /// Waits until a namespace has all addresses that it is to get by DHCP, and everything else of its own.

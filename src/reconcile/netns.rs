@@ -365,7 +365,6 @@ fn take_down(name: &NetnsName) -> Result<()> {
         }
     };
     failures.add(Host::open().and_then(|mut host| take_away(name, &mut host, applied.as_ref())));
-    failures.add(dhcp::remove_resolv_conf(name));
     if failures.is_empty() {
         failures.add(fs::remove(&lock_path));
     }
@@ -388,6 +387,7 @@ fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>) -> Resu
     if let Some(applied) = applied {
         failures.add(rename_given_back(host, applied));
     }
+    failures.add(dhcp::remove_resolv_conf(name));
     if failures.is_empty() {
         failures.add(nftables::forget(name).and_then(|()| fs::remove(&applied_path(name))));
     }

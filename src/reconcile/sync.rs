@@ -92,6 +92,7 @@ pub fn sync(options: &Options, tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
     let _lock = if options.dry_run { None } else { Some(Lock::wait(&root.at(LOCK))?) };
     if !options.dry_run && root.is_host() {
         rollback::refuse_while_waiting()?;
+        rollback::remove_leftovers()?;
     }
     Run::new(options, &config, Manifest::read(root)?, tell).go()
 }
@@ -107,6 +108,8 @@ pub(super) struct Run<'a> {
     pub(super) target: Option<State>,
     /// The namespaces that are to stay.
     pub(super) known: BTreeSet<NetnsName>,
+    /// Something has been changed.
+    pub(super) began: bool,
 }
 
 /// Both sides of the diff, and what else was seen.
@@ -123,10 +126,20 @@ pub(super) struct Situation {
 
 impl<'a> Run<'a> {
     pub(super) fn new(options: &'a Options, config: &'a Config, manifest: Manifest, tell: &'a mut dyn FnMut(Event)) -> Self {
-        Self { options, config, bus: None, manifest, tell, target: None, known: BTreeSet::new() }
+        Self { options, config, bus: None, manifest, tell, target: None, known: BTreeSet::new(), began: false }
     }
 
     pub(super) fn go(&mut self) -> Result<Outcome> {
+        let outcome = self.rounds();
+        match (self.began, &self.target, self.options.confirm) {
+            (true, Some(_), _) => outcome.context("hint: `netns-networkd rollback` takes the rest back"),
+            (true, None, None) => outcome.context("hint: what is said to be done stays; `netns-networkd sync` does the rest"),
+            // the one who waits for an answer says what becomes of it
+            (true, None, Some(_)) | (false, ..) => outcome,
+        }
+    }
+
+    fn rounds(&mut self) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         for round in 0..ROUNDS {
             let situation = self.look()?;

@@ -300,8 +300,13 @@ pub fn remove(path: &Path) -> Result<()> {
 }
 
 /// Removes a folder if it is empty; what others put there keeps it.
-pub fn remove_empty_directory(path: &Path) {
-    let _ = fs::remove_dir(path);
+pub fn remove_empty_directory(path: &Path) -> Result<()> {
+    match fs::remove_dir(path) {
+        Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Err(e).with_context(|| format!("failed to remove directory {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes one file at once: see [`Staged`].
@@ -325,8 +330,7 @@ pub fn remove_directory(path: &Path) -> Result<()> {
     for entry in list(path)? {
         remove(&entry.path)?;
     }
-    remove_empty_directory(path);
-    Ok(())
+    remove_empty_directory(path)
 }
 
 /// Copies a file with its mode and owner, or a link as a link, over whatever is there.

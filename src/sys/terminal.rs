@@ -1,7 +1,9 @@
 //! The terminal, if there is one.
 
 use std::{
-    io::{IsTerminal, Write, stderr, stdin, stdout},
+    fmt,
+    io::{self, IsTerminal, Write, stderr, stdin, stdout},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -22,6 +24,26 @@ pub fn colors(choice: ColorChoice) -> (bool, bool) {
     }
 }
 
+/// Prints a line to standard output. A disk that is full, or a reader that has gone, is no reason to stop half way; what could not be
+/// said is known to [`unsaid`].
+pub fn say(line: impl fmt::Display) {
+    if let Err(error) = writeln!(stdout(), "{line}") {
+        let _ = UNSAID.set(error);
+    }
+}
+
+/// Prints a line to standard error, if it can be printed.
+pub fn warn(line: impl fmt::Display) {
+    let _ = writeln!(stderr(), "{line}");
+}
+
+static UNSAID: OnceLock<io::Error> = OnceLock::new();
+
+/// Gives the reason for which a line was not printed; nothing where the reader chose to go.
+pub fn unsaid() -> Option<&'static io::Error> {
+    UNSAID.get().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
+}
+
 /// Tells whether somebody can be asked something.
 #[must_use]
 pub fn can_ask() -> bool {
@@ -39,8 +61,7 @@ pub enum Answer {
 
 /// Asks a question, on the line where the last one is, and waits for the answer.
 pub fn ask(question: &str, limit: Duration) -> Result<Answer> {
-    print!("{question}");
-    stdout().flush().context("failed to ask")?;
+    write!(stdout(), "{question}").and_then(|()| stdout().flush()).context("failed to ask")?;
     let timeout = Timespec { tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: limit.subsec_nanos().into() };
     match poll(&mut [PollFd::new(&stdin(), PollFlags::IN)], Some(&timeout)) {
         Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(Answer::None),
