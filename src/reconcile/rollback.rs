@@ -59,9 +59,6 @@ impl Run<'_> {
         if loaded.get(&service).is_none_or(|unit| unit.load_state != "loaded") {
             return Err(anyhow!("there is no {SERVICE}, which takes changes back")).context("hint: `make install` puts it in place");
         }
-        remove_leftovers()?;
-        // of a run that was cut off here; where there is none, there is nothing to stop
-        let _ = self.bus()?.stop(TIMER);
         // files of others may be readable by root alone
         fs::create_private_directory(Path::new(FOLDER))?;
         let mut copies = BTreeMap::new();
@@ -161,14 +158,15 @@ pub fn rollback(tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
 fn end() -> Result<()> {
     // first: without it the rest means nothing
     fs::remove(Path::new(SNAPSHOT))?;
-    remove_leftovers()?;
-    // gone with its last start, where it has elapsed; and a timer that cannot be stopped starts nothing
-    let _ = Bus::connect().and_then(|bus| bus.stop(TIMER));
-    Ok(())
+    fs::remove_directory(Path::new(FOLDER))?;
+    match Bus::connect().and_then(|bus| bus.stop(TIMER)) {
+        Ok(()) => fs::remove(Path::new(AT_BOOT)),
+        // it starts nothing, and the link makes the next run try again
+        Err(_) => Ok(()),
+    }
 }
 
-/// Removes what is there beside a snapshot; where there is none, a run that was cut off left it.
+/// Removes what a run left that was cut off before changes waited, or after.
 pub fn remove_leftovers() -> Result<()> {
-    fs::remove_directory(Path::new(FOLDER))?;
-    fs::remove(Path::new(AT_BOOT))
+    if fs::exists(Path::new(FOLDER)) || fs::exists(Path::new(AT_BOOT)) { end() } else { Ok(()) }
 }

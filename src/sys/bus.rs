@@ -238,11 +238,18 @@ impl Bus {
                 other => other?,
             }
             let mut removed = systemd.receive_job_removed().await?;
-            let job = match verb {
-                Verb::Start => systemd.start_unit(unit, "replace").await?,
-                Verb::Stop => systemd.stop_unit(unit, "replace").await?,
-                Verb::Restart => systemd.restart_unit(unit, "replace").await?,
-                Verb::TryRestart => systemd.try_restart_unit(unit, "replace").await?,
+            let queued = match verb {
+                Verb::Start => systemd.start_unit(unit, "replace").await,
+                Verb::Stop => systemd.stop_unit(unit, "replace").await,
+                Verb::Restart => systemd.restart_unit(unit, "replace").await,
+                Verb::TryRestart => systemd.try_restart_unit(unit, "replace").await,
+            };
+            let job = match queued {
+                // a transient unit that has ended
+                Err(zbus::Error::MethodError(name, ..)) if what == "stop" && name.as_str() == "org.freedesktop.systemd1.NoSuchUnit" => {
+                    return Ok("skipped".to_owned());
+                }
+                other => other?,
             };
             fault::change(format_args!("job {unit}"), || std::io::Result::Ok(()))?;
             while let Some(signal) = next(&mut removed).await {

@@ -70,10 +70,12 @@ pub fn is_special(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| !m.is_file())
 }
 
-/// Tells whether a link, to a file that need not exist, or anything else stands at a path.
+/// Tells whether a link, to a file that need not exist, or anything else stands at a path. What the disk cannot tell does: to take it
+/// for gone would lose it.
 #[must_use]
 pub fn exists(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    fs::symlink_metadata(path).err().is_none_or(|e| !matches!(e.kind(), NotFound | NotADirectory | PermissionDenied))
 }
 
 /// An entry of a folder, as the search path of the configuration needs it.
