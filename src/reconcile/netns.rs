@@ -37,7 +37,7 @@ fn lock(name: &NetnsName) -> Result<(Lock, PathBuf)> {
     let path = PathBuf::from(format!("/run/netns-networkd/netns/{name}.lock"));
     let lock = Lock::wait(&path)?;
     // of a run that was killed
-    fs::remove_leftover(&applied_path(name))?;
+    fs::remove_leftover(&applied_path(name)).inspect_err(|_| drop(fs::remove(&path)))?;
     Ok((lock, path))
 }
 
