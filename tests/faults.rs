@@ -235,7 +235,8 @@ impl Run {
 #[track_caller]
 fn runs(shell: &impl Shell, script: &str) -> Vec<Run> {
     let output = shell.sh(&format!("{FAULTS}\n{script}"));
-    assert!(output.code == 0, "{script}\n{}\n{}\nexit code {}", output.stdout.replace('\x1e', "\n"), output.stderr, output.code);
+    let said = output.stdout.replace('\x1e', "\n");
+    assert!(output.code == 0, "{said}\n--- stderr\n{}\n--- exit code {}", output.stderr, output.code);
     let mut reports: Vec<&str> = output.stdout.split('\x1e').collect();
     assert_eq!(reports.pop(), Some(""), "said beside the reports\n{}", output.stdout);
     let run = |report: &&str| {
@@ -247,15 +248,16 @@ fn runs(shell: &impl Shell, script: &str) -> Vec<Run> {
 }
 
 /// Kills a command after each of its changes, or after some. `script` has a function `round`, which gets a fault, makes ready, runs the
-/// command with it, mends, and reports what is wrong then; once the command ends by itself, it is the last.
+/// command with it, mends, and reports what is wrong then; it may do so with several.
 #[track_caller]
 pub fn kills(shell: &impl Shell, script: &str, (first, stride): (usize, usize)) -> Vec<Run> {
     let mut all = Vec::new();
     let mut from = first;
     loop {
-        let to = from + 10 * stride;
+        let to = from + CHUNK * stride;
         let some = runs(shell, &format!("{script}\nfor ((n = {from}; n < {to}; n += {stride})); do round kill:$n; done"));
-        let ended = some.iter().any(|run| run.code != 137);
+        let last = some.last().map(|run| run.fault.clone());
+        let ended = some.iter().filter(|run| Some(&run.fault) == last.as_ref()).all(|run| run.code != 137);
         all.extend(some);
         if ended {
             return all;
@@ -272,7 +274,7 @@ pub fn errors(shell: &impl Shell, script: &str, strides: (usize, usize), all: &s
     let list = shell.sh(&list).ok().stdout;
     let list: Vec<&str> = list.lines().collect();
     let some = |faults: &[&str]| runs(shell, &format!("{script}\nfor fault in {}; do round $fault; done", faults.join(" ")));
-    list.chunks(20).flat_map(some).collect()
+    list.chunks(CHUNK).flat_map(some).collect()
 }
 
 /// Says which of some runs were wrong, and in what.
@@ -285,6 +287,8 @@ pub fn assert_right(runs: &[Run], at_least: usize) {
     assert!(runs.len() >= at_least, "{} runs do not mean much", runs.len());
 }
 
+/// So many rounds in one script: no command of a test may take longer than two minutes, however busy the machine is.
+const CHUNK: usize = 8;
 /// Every call.
 const EACH: (usize, usize) = (1, 1);
 

@@ -15,6 +15,7 @@ mod host_confirm;
 mod host_dhcp;
 mod host_dns;
 mod host_failures;
+mod host_faults;
 mod host_main;
 mod host_outside;
 mod host_published;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         host_dhcp::trials,
         host_dns::trials,
         host_failures::trials,
+        host_faults::trials,
         host_main::trials,
         host_outside::trials,
         host_published::trials,

@@ -205,6 +205,13 @@ impl Run<'_> {
         let root = &self.options.root;
         // after a run that was cut off, a unit whose drop-in has gone may still be where it put it: systemd has only now read that
         let running = |path: &Path| situation.observed.units.iter().any(|(name, unit)| unit.runs_in.is_some() && is_drop_in_of(path, name));
+        // a run that was cut off had put the new one in place, or not
+        for (path, hashes) in self.manifest.files.iter_mut().filter(|(_, hashes)| hashes.len() > 1) {
+            let now = fs::read_text(&root.at(path))?.map(|text| sha256(&text));
+            if let Some(now) = now.filter(|now| hashes.contains(now)) {
+                *hashes = BTreeSet::from([now]);
+            }
+        }
         let mut gone = Vec::new();
         self.manifest.files.retain(|path, _| {
             if situation.desired.files.contains_key(path) || fs::exists(&root.at(path)) {

@@ -141,13 +141,15 @@ impl<'a> Run<'a> {
 
     fn rounds(&mut self) -> Result<Outcome> {
         let mut outcome = Outcome::default();
+        let mut restarted = false;
         for round in 0..ROUNDS {
             let situation = self.look()?;
             if round == 0 && self.target.is_none() {
                 self.refuse(&situation)?;
             }
             let request = Request {
-                restart: self.options.restart && round == 0,
+                // once: a run that was cut off may have left systemd with old settings, which the first round reads anew
+                restart: self.options.restart && !restarted,
                 force: self.options.force,
                 // which holds are needed shows only when all units are looked at
                 held: if self.options.names.is_empty() { situation.held.clone() } else { BTreeSet::new() },
@@ -182,6 +184,7 @@ impl<'a> Run<'a> {
                 self.prepare_rollback(&plan, &situation, limit)?;
                 outcome.waits = true;
             }
+            restarted |= plan.steps.iter().any(|step| matches!(step, Step::Restart(_)));
             self.apply(&plan, &situation)?;
             if plan.steps.contains(&Step::ReloadNetworkd) && self.options.root.is_host() {
                 let to_come = self.vlans_to_come();

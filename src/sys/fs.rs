@@ -402,6 +402,8 @@ pub fn mark(path: &Path) -> Result<()> {
 pub struct Staged {
     waiting: BTreeSet<PathBuf>,
     directories: BTreeSet<PathBuf>,
+    /// Folders that were made for files.
+    made: Vec<PathBuf>,
 }
 
 /// The name beside the target under which its new content waits. Always the same, so that a killed run leaves no second one.
@@ -415,6 +417,8 @@ impl Staged {
     pub fn add(&mut self, path: &Path, content: &str) -> Result<()> {
         let at = path.display();
         let failed = || format!("failed to write {at}");
+        let missing: Vec<_> = path.ancestors().skip(1).take_while(|parent| !exists(parent)).map(Path::to_owned).collect();
+        self.made.extend(missing.into_iter().rev());
         create_directory(path.parent().unwrap_or(Path::new("/")))?;
         let temporary = temporary(path)?;
         if exists(&temporary) {
@@ -476,12 +480,15 @@ impl Staged {
 }
 
 impl Drop for Staged {
-    /// What was not committed goes.
+    /// What was not committed goes, with the folders that are empty then.
     fn drop(&mut self) {
         for path in &self.waiting {
             if let Ok(temporary) = temporary(path) {
                 let _ = fs::remove_file(temporary);
             }
+        }
+        for directory in self.made.iter().rev() {
+            let _ = fs::remove_dir(directory);
         }
     }
 }
