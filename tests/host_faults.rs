@@ -66,7 +66,10 @@ const ROUNDS: &str = r#"
         echo '# mine' >$unit/50-netns-networkd.conf; chmod 640 $unit/50-netns-networkd.conf; systemctl daemon-reload
     }
     picture() { # all that is ours, and whom nobody may disturb
-        { set +e; find /etc/systemd /etc/netns /var/lib/netns-networkd -not -name lock \( -type f -o -type l \) -exec stat -c '%n %a %u %g' {} + -exec sha256sum {} +
+        { set +e; find /etc/systemd /etc/netns /var/lib/netns-networkd -not -name lock -not -name manifest.toml \( -type f -o -type l \) -exec stat -c '%n %a %u %g' {} + -exec sha256sum {} +
+          # a run that was cut off may leave a file listed that has gone
+          sed 's/"//g' /var/lib/netns-networkd/manifest.toml | while read -r path hashes; do [[ ! -e $path ]] || echo "listed $path $hashes"; done
+          grep unfinished /var/lib/netns-networkd/manifest.toml
           ls -A /etc/netns /etc/systemd/network /etc/systemd/system /var/lib/netns-networkd /run/netns-networkd/netns /run/netns-networkd/held /run/netns
           ls /sys/class/net; ip -o -4 addr; ip -n web -br link | cut -d' ' -f1; ip -n web -o -4 addr
           systemctl is-active t-web t-sql netns-networkd-rollback.timer; systemctl list-units --plain --no-legend 'netns-hold@*'
@@ -114,7 +117,9 @@ fn killed_at_every_change_of_sync(suite: Suite) {
 
 /// And of the removal of all.
 fn killed_at_changes_of_a_first_sync(suite: Suite) {
-    let lab = lab(suite, "systemctl stop t-web t-sql; keep one; configure none; sync; sync; keep none");
+    let lab = lab(suite, "");
+    lab.stop(&["t-web", "t-sql"]);
+    let _ = lab.sh(&format!("{ROUNDS} sync; keep one; configure none; sync; sync; keep none")).ok();
     assert_right(&kills(&lab, &there_and_back("none", "one", ""), (1, stride(suite, 4, 12))), 8);
 }
 
