@@ -518,7 +518,8 @@ fn namespace_goes_while_its_service_runs(suite: Suite) {
     lab.start(&["t-web"]);
     let before = (lab.property("t-web", "MainPID"), lab.netns_of("t-web"));
     lab.config("[bridge.br0]\naddresses = [\"10.30.0.1/24\", \"fd1e::1/64\"]\n");
-    let retired = "pending: netns 'web' is no longer in the configuration and goes with the next sync after its last unit has stopped\n";
+    let retired = "pending: netns 'web' is no longer in the configuration and goes with the next sync after its last unit has stopped: \
+                   t-web.service\n";
     let pending = still_runs("t-web.service", "in netns 'web'", "on the host") + retired;
     let output = lab.sync(&[]).ok();
     assert!(output.stdout.ends_with(&pending) && output.stderr.is_empty(), "{output}");

@@ -16,11 +16,12 @@ use crate::{
     derive::sha256,
     desired::{DHCP, NETNS_ETC, RESOLV_CONF, SYSTEMD, etc_path, is_drop_in_of, networkd_path},
     diff::Change,
-    model::{LinkName, NetnsName},
+    model::{LinkName, NetnsName, UnitName},
     plan::{Pending, Plan, Step},
     sys::{
         fs::{self, Root, Staged},
         netlink::{self, Socket},
+        occupants::is_own,
     },
 };
 
@@ -105,7 +106,7 @@ impl Run<'_> {
             }
             let line = match step {
                 Step::WriteFile { path, .. } | Step::RemoveFile { path } => describe.get(path).map(ToString::to_string),
-                Step::Hold(_) | Step::Release(_) => None,
+                Step::Hold(_) | Step::Release(_) | Step::Restart(_) => None,
                 Step::SetLink(name) => {
                     let of_link = |c: &&Change| matches!(c, Change::HostLink { name: changed, .. } if changed == name);
                     plan.changes.iter().find(of_link).map(ToString::to_string)
@@ -156,7 +157,14 @@ impl Run<'_> {
                 self.bus()?.stop(&format!("netns-dhcp@{name}.service"))?;
                 dhcp::remove_resolv_conf(name)
             }
-            Step::Restart(unit) => self.bus()?.restart(unit.as_str()),
+            Step::Restart(restarts) => {
+                let units: Vec<String> = restarts.iter().map(|restart| restart.why.unit()).collect();
+                let restarted = self.bus()?.restart(&units);
+                for unit in restarted.iter().flatten().filter(|unit| !is_own(unit) || units.contains(unit)) {
+                    (self.tell)(Event::Done(format!("restart {unit}")));
+                }
+                restarted.map(drop)
+            }
             Step::RemoveBridge(name) => {
                 let ours = |port: &LinkName| self.manifest.files.contains_key(&networkd_path("uplink", port, "network"));
                 let others = netns::remove_bridge(name, ours)?;
@@ -180,6 +188,7 @@ impl Run<'_> {
     }
 
     pub(super) fn finish_manifest(&mut self, plan: &Plan, situation: &Situation, was_cut_off: bool) -> Result<()> {
+        let pending: Vec<&UnitName> = plan.pending.iter().filter_map(Pending::unit).collect();
         for step in &plan.steps {
             match step {
                 Step::WriteFile { path, content } => {
@@ -187,16 +196,13 @@ impl Run<'_> {
                 }
                 Step::RemoveFile { path } => {
                     // a drop-in whose unit still runs in its old place stays listed, so that the next run knows of it
-                    let waits = plan.pending.iter().any(|p| matches!(p, Pending::Unit { name, .. } if is_drop_in_of(path, name)));
-                    if !waits {
+                    if !pending.iter().any(|name| is_drop_in_of(path, name)) {
                         self.manifest.files.remove(path);
                     }
                 }
                 _ => {}
             }
         }
-        let pending: Vec<_> =
-            plan.pending.iter().filter_map(|p| if let Pending::Unit { name, .. } = p { Some(name) } else { None }).collect();
         if self.options.root.is_host() {
             host::forget_places(&pending)?;
         }

@@ -9,3 +9,4 @@ pub mod netns;
 pub mod rollback;
 mod sockets;
 pub mod sync;
+mod users;

@@ -24,6 +24,7 @@ use crate::{
         netns::{self, Found},
         nftables,
         observe::{self, Observed},
+        occupants::occupants,
         sysctl,
     },
 };
@@ -327,8 +328,18 @@ fn lacks_credential(change: &NetnsChange) -> bool {
 }
 
 /// Takes a namespace away, host ends first, then the namespace; goes on past errors and reports them all.
+///
+/// Not from under a service: systemd forgets at a reload what bound one whose file was renamed, masked or changed meanwhile, and
+/// then the namespace seems not to be needed.
 pub fn down(name: &NetnsName) -> Result<()> {
     let (_lock, lock_path) = lock(name)?;
+    let occupants = occupants(std::slice::from_ref(name))?.remove(name).unwrap_or_default();
+    if !occupants.services.is_empty() {
+        let services: Vec<String> = occupants.services.iter().map(|(unit, pid)| format!("{unit} (PID {pid})")).collect();
+        return Err(anyhow!("failed to take down netns '{name}': {} runs in it", services.join(", "))).context(
+            "hint: stop that first; where systemd has lost what binds it there, `netns-networkd sync` keeps the namespace until then",
+        );
+    }
     let mut failures = Failures::default();
     let applied = match read_applied(name) {
         Ok(None) => {

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -13,14 +13,15 @@ use super::{host, netns, rollback};
 use crate::{
     config::Config,
     desired::{self, NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
-    diff::{Change, diff},
-    model::{File, LinkName, NetnsName, Place, State, Unit, UnitName},
+    diff::{Change, NetnsChange, diff},
+    model::{File, Link, LinkName, NetnsName, Place, State, Unit, UnitName},
     plan::{Pending, Plan, Request, Step, plan},
     sys::{
         bus::{Bus, LoadedUnit},
         fs::{self, Lock, Root},
         manifest::Manifest,
         netlink::{GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS, GROUP_LINK, Monitor},
+        occupants::{Occupants, occupants},
     },
 };
 
@@ -119,6 +120,9 @@ pub(super) struct Situation {
     pub(super) left_out: Vec<String>,
     retired: Vec<NetnsName>,
     held: BTreeSet<NetnsName>,
+    /// Namespaces that are there, although systemd has stopped them and nobody is in them.
+    left: BTreeSet<NetnsName>,
+    occupants: BTreeMap<NetnsName, Occupants>,
 }
 
 impl<'a> Run<'a> {
@@ -133,19 +137,22 @@ impl<'a> Run<'a> {
             if round == 0 && self.target.is_none() {
                 self.refuse(&situation)?;
             }
+            let mut changes = diff(&situation.observed, &situation.desired);
+            self.narrow(&mut changes, &situation.desired)?;
+            let whole = self.options.names.is_empty();
             let request = Request {
                 restart: self.options.restart && round == 0,
                 force: self.options.force,
                 // which holds are needed shows only when all units are looked at
-                held: if self.options.names.is_empty() { situation.held.clone() } else { BTreeSet::new() },
+                held: if whole { situation.held.clone() } else { BTreeSet::new() },
+                left: if whole { situation.left.clone() } else { BTreeSet::new() },
+                stuck: hold_back(&mut changes),
                 reload: self.manifest.unfinished && self.options.root.is_host(),
             };
-            let mut changes = diff(&situation.observed, &situation.desired);
-            self.narrow(&mut changes, &situation.desired)?;
-            let stuck = hold_back(&mut changes);
-            let plan = plan(changes, &request);
-            outcome.pending = plan.pending.iter().chain(&stuck).map(ToString::to_string).collect();
-            outcome.pending.extend(situation.retired.iter().map(|name| Pending::Retired { name: name.clone() }.to_string()));
+            let mut plan = plan(changes, &request);
+            plan.pending.extend(situation.retired.iter().map(|name| Pending::Retired { name: name.clone(), users: BTreeSet::new() }));
+            self.name_users(&mut plan, &situation.occupants)?;
+            outcome.pending = plan.pending.iter().map(ToString::to_string).collect();
             let waits_for_networkd = plan.steps.iter().all(|s| *s == Step::ReloadNetworkd);
             if round > 0 && (plan.steps.is_empty() || waits_for_networkd || round + 1 == ROUNDS) {
                 outcome.unverified = plan.changes.iter().map(|change| self.unverified(change, &situation)).collect();
@@ -213,16 +220,25 @@ impl<'a> Run<'a> {
         for name in &retired {
             self.keep_files(name, &mut desired)?;
         }
+        for name in running.iter().filter(|name| self.known.contains(name)) {
+            self.keep_files_of_old_links(name, &mut desired)?;
+        }
         observed.files = host::files(root, &desired, &self.manifest)?;
         let former_bridges = host::former_bridges(&self.manifest, &desired);
         observed.links = host::links(desired.links.keys().cloned().chain(former_bridges))?;
 
         let mut former_units = host::former_units(&self.manifest, &desired);
         self.expand_templates(&mut desired, &mut former_units)?;
-        let names: Vec<UnitName> = desired.units.keys().chain(&former_units).cloned().collect();
+        let occupants = occupants(&running)?;
+        let services = occupants.values().flat_map(|occupants| occupants.services.keys());
+        let services = services.filter_map(|service| UnitName::parse(service).ok());
+        let names: BTreeSet<UnitName> = desired.units.keys().chain(&former_units).cloned().chain(services).collect();
+        let names: Vec<UnitName> = names.into_iter().collect();
         let loaded = if names.is_empty() { HashMap::new() } else { self.bus()?.units(&names)? };
         observed.units = host::units(&loaded, &observed.files, &desired, &running);
         align_units(&mut observed, &mut desired, &loaded, &former_units);
+        self.find_strays(&occupants, &loaded, &mut observed, &mut desired)?;
+        let left = self.left(&running, &occupants)?;
         if !fs::is_root() && !running.is_empty() {
             // only a dry run gets here
             (self.tell)(Event::Warning("without root, what is inside running namespaces is not compared".to_owned()));
@@ -230,7 +246,7 @@ impl<'a> Run<'a> {
         }
         self.look_at_clients(&running, &mut observed, &mut desired)?;
         observed.netns = host::netns(&mut desired, &running)?.netns;
-        Ok(Situation { observed, desired, loaded, left_out, retired, held })
+        Ok(Situation { observed, desired, loaded, left_out, retired, held, left, occupants })
     }
 
     /// Observes the DHCP clients of namespaces that run; each that has settings should run, and with these.
@@ -280,14 +296,39 @@ impl<'a> Run<'a> {
             Path::new(SYSTEMD).join(format!("netns@{name}.service.d/50-netns-networkd.conf")),
         ];
         let applied = netns::read_applied(name)?.or(netns::read_record(name)?).unwrap_or_default();
-        let ends = applied.links.values().filter_map(|link| link.kind.host_end());
-        paths.extend(ends.map(|end| networkd_path("port", &end.name, "network")));
-        for bridge in desired::bridges(&applied) {
-            paths.extend(["netdev", "network"].map(|suffix| networkd_path("bridge", &bridge, suffix)));
-            paths.extend(host::uplink_files(&self.options.root, &self.manifest, &bridge)?);
+        for link in applied.links.values() {
+            paths.extend(self.files_of(link)?);
         }
         let etc = Path::new(NETNS_ETC).join(name.as_str());
         paths.extend(self.manifest.files.keys().filter(|path| path.starts_with(&etc)).cloned());
+        self.keep(paths, desired)
+    }
+
+    /// Keeps the files of links that are to be made anew, until they are: networkd takes its addresses from a link without a file.
+    fn keep_files_of_old_links(&self, name: &NetnsName, desired: &mut State) -> Result<()> {
+        let applied = netns::read_applied(name)?.unwrap_or_default();
+        let wanted = desired.netns.get(name).map(|netns| netns.links.clone()).unwrap_or_default();
+        for (link_name, link) in applied.links {
+            if wanted.get(&link_name).is_some_and(|after| !after.kind.is_same_link(&link.kind)) {
+                self.keep(self.files_of(&link)?, desired)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists networkd's files for the host end of a link and the bridge that it is on.
+    fn files_of(&self, link: &Link) -> Result<Vec<PathBuf>> {
+        let mut paths = Vec::new();
+        paths.extend(link.kind.host_end().map(|end| networkd_path("port", &end.name, "network")));
+        if let Some(bridge) = link.kind.bridge() {
+            paths.extend(["netdev", "network"].map(|suffix| networkd_path("bridge", bridge, suffix)));
+            paths.extend(host::uplink_files(&self.options.root, &self.manifest, bridge)?);
+        }
+        Ok(paths)
+    }
+
+    /// Takes files of ours as they are for desired, unless others are.
+    fn keep(&self, paths: Vec<PathBuf>, desired: &mut State) -> Result<()> {
         for path in paths.into_iter().filter(|path| self.manifest.files.contains_key(path)) {
             if let Some(file) = self.manifest.look_at(&self.options.root, &path)? {
                 desired.files.entry(path).or_insert(file);
@@ -330,26 +371,29 @@ fn former(observed: &State) -> Result<State> {
 }
 
 /// Changes that a running service would not survive are not made live: they wait for a restart.
-fn hold_back(changes: &mut Vec<Change>) -> Vec<Pending> {
+fn hold_back(changes: &mut Vec<Change>) -> BTreeMap<NetnsName, Vec<NetnsChange>> {
     let mut by_netns: BTreeMap<NetnsName, Vec<_>> = BTreeMap::new();
     for change in changes.extract_if(.., |change| matches!(change, Change::Netns { .. })) {
         if let Change::Netns { name, change } = change {
             by_netns.entry(name).or_default().push(change);
         }
     }
-    let mut pending = Vec::new();
+    let mut held_back = BTreeMap::new();
     for (name, list) in by_netns {
         let (live, stuck) = netns::live(list);
         changes.extend(live.into_iter().map(|change| Change::Netns { name: name.clone(), change }));
-        pending.extend(stuck.into_iter().next().map(|change| Pending::Netns { name, change }));
+        if !stuck.is_empty() {
+            held_back.insert(name, stuck);
+        }
     }
-    pending
+    held_back
 }
 
 /// Makes both sides speak of the same units: those that systemd has, and only as far as they run.
 fn align_units(observed: &mut State, desired: &mut State, loaded: &HashMap<UnitName, LoadedUnit>, former: &[UnitName]) {
-    desired.units.retain(|name, _| loaded.get(name).is_some_and(|unit| unit.load_state == "loaded"));
-    for name in former {
+    let is_loaded = |name: &UnitName| loaded.get(name).is_some_and(|unit| unit.load_state == "loaded");
+    desired.units.retain(|name, _| is_loaded(name));
+    for name in former.iter().filter(|name| is_loaded(name)) {
         let Some(unit) = observed.units.get(name) else { continue };
         let drop_in = observed.files.keys().any(|path| is_drop_in_of(path, name));
         let bound_to = if drop_in { None } else { unit.bound_to.clone() };

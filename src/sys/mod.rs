@@ -12,6 +12,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nftables;
 pub mod observe;
+pub mod occupants;
 pub mod ready;
 pub mod sysctl;
 pub mod terminal;
