@@ -16,7 +16,7 @@ use crate::{
     desired::{self, HostFacts},
     diff::{NetnsChange, diff_netns},
     error::Failures,
-    model::{CREDENTIALS, Kind, Link, LinkName, Need, Netns, NetnsName},
+    model::{Address, CREDENTIALS, Kind, Link, LinkName, Need, Netns, NetnsName},
     sys::{
         fs::{self, Lock, Root},
         inside::{self, Host, Netspace},
@@ -249,6 +249,15 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
                 if wanted.links.get(link_name).is_none_or(|after| !after.kind.is_same_link(&link.kind)) {
                     applied.links.insert(link_name.clone(), link.clone());
                 }
+            }
+            // so are addresses
+            let add = |list: &mut Vec<Address>, observed: &[Address]| {
+                let more: Vec<_> = observed.iter().filter(|a| !list.iter().any(|known| known.is_same(a))).cloned().collect();
+                list.extend(more);
+            };
+            add(&mut applied.loopback_addresses, &observed.netns.loopback_addresses);
+            for (link_name, link) in &mut applied.links {
+                add(&mut link.addresses, observed.netns.links.get(link_name).map_or(&[], |link| link.addresses.as_slice()));
             }
             // until its peers are set, those that it had are ours to remove, and their endpoints the ones that count
             for change in &changes {
