@@ -293,6 +293,7 @@ fn link_of(change: &NetnsChange) -> Option<&LinkName> {
         | NetnsChange::SetUp { name: link, .. }
         | NetnsChange::SetWireguard { name: link, .. }
         | NetnsChange::AddAddress { link, .. }
+        | NetnsChange::ReplaceAddress { link, .. }
         | NetnsChange::SetRoute { link: Some(link), .. } => Some(link),
         _ => None,
     }

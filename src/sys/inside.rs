@@ -204,6 +204,7 @@ fn is_news(change: &NetnsChange) -> Option<&LinkName> {
     match change {
         NetnsChange::AddLink { name, .. } | NetnsChange::SetUp { name, .. } | NetnsChange::SetMac { name, .. } => Some(name),
         NetnsChange::AddAddress { link, .. } => Some(link),
+        NetnsChange::ReplaceAddress { link, before, after } if before != after => Some(link),
         _ => None,
     }
 }
@@ -284,6 +285,7 @@ impl<'a> Queue<'a> {
                     | NetnsChange::AddHostRoute { .. }
                     | NetnsChange::AddRule(_),
                 ) => refusal.errno == Errno::EXIST,
+                Some(NetnsChange::ReplaceAddress { .. }) => matches!(refusal.errno, Errno::EXIST | Errno::ADDRNOTAVAIL),
                 Some(NetnsChange::RemoveAddress { .. } | NetnsChange::RemoveHostAddress { .. }) => refusal.errno == Errno::ADDRNOTAVAIL,
                 Some(NetnsChange::RemoveRoute { .. } | NetnsChange::RemoveHostRoute { .. } | NetnsChange::RemoveRule(_)) => {
                     matches!(refusal.errno, Errno::SRCH | Errno::NOENT)
