@@ -252,7 +252,12 @@ impl<'a> Queue<'a> {
             return numbers.link(name).and_then(|index| wireguard::set(index, &before, wireguard)).with_context(failed);
         }
         for request in netlink::requests(change, numbers).with_context(failed)? {
+            let taken = if let NetnsChange::ReplaceAddress { .. } = change { netlink::added_ipv6(&request) } else { None };
             self.push(Some(change), request)?;
+            if let Some((index, ip)) = taken {
+                self.flush()?;
+                ready::wait_until_taken(self.inner, index, ip).with_context(failed)?;
+            }
         }
         Ok(())
     }

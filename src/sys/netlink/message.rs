@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     os::fd::RawFd,
 };
 
@@ -401,6 +401,17 @@ fn replace_address(index: u32, before: &Address, after: &Address) -> Vec<Request
         requests.push(remove_address(place, &parked));
     }
     requests
+}
+
+/// Gives the IPv6 address that a request adds, which is usable only some time after it, with the index of its link.
+#[must_use]
+pub fn added_ipv6(request: &Request) -> Option<(u32, Ipv6Addr)> {
+    let RouteNetlinkMessage::NewAddress(message) = &request.message else { return None };
+    let local = |attribute: &AddressAttribute| match attribute {
+        AddressAttribute::Local(IpAddr::V6(ip)) => Some(*ip),
+        _ => None,
+    };
+    Some((message.header.index, message.attributes.iter().find_map(local)?))
 }
 
 fn new_address(index: u32, address: &Address, dad: Dad) -> AddressMessage {
