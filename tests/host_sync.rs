@@ -298,8 +298,7 @@ fn live_change_of_a_running_namespace(suite: Suite) {
         &[
             "add address 10.30.0.3/24 to link 'eth0'",
             "add address fd1e::3/64 to link 'eth0'",
-            "remove address fd1e::2/64 from link 'eth0'",
-            "add address fd1e::2/64 to link 'eth0'",
+            "move address fd1e::2/64 of link 'eth0' to its place among the others",
         ],
     );
     let _ = lab.sh("echo who >/run/t-fifo").ok();

@@ -14,6 +14,7 @@ mod host_confirm;
 mod host_dhcp;
 mod host_dns;
 mod host_failures;
+mod host_live;
 mod host_main;
 mod host_outside;
 mod host_published;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         host_dhcp::trials,
         host_dns::trials,
         host_failures::trials,
+        host_live::trials,
         host_main::trials,
         host_outside::trials,
         host_published::trials,

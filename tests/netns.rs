@@ -650,7 +650,7 @@ gateways = ["192.0.2.1", { via = "2001:db8:1::2", metric = 7 }]
     let _ = net.up("mail").ok();
     let mut got = net.addresses("mail", "eth0");
     got.sort(); // order_of_addresses_is_mended looks at the order
-    assert_eq!(got, ["192.0.2.10/25 broadcast 192.0.2.127", "192.0.2.20/24 broadcast 192.0.2.255", "2001:db8:1::10/56"]);
+    assert_eq!(got, ["192.0.2.10/25 broadcast 192.0.2.127", "192.0.2.20/24 broadcast 192.0.2.255", "2001:db8:1::10/56 nodad"]);
     assert_eq!(
         net.routes("mail"),
         [
