@@ -196,6 +196,31 @@ fn the_least_is_changed(suite: Suite) {
         ("one changes", with(r#"routes = [{ to = "10.0.0.0/8", via = "10.60.0.254" }]"#), &["+10.0.0.0/8 via 10.60.0.254 dev eth0"]),
         ("and goes", plain(), &["-10.0.0.0/8 via 10.60.0.254 dev eth0"]),
         (
+            "other gateways",
+            eth0(ADDRESSES, r#""10.60.0.254", { via = "fd3c::fe", source = "fd3c::3" }"#),
+            &["+default via 10.60.0.254 dev eth0", "+default via fd3c::fe dev eth0 metric 1024"],
+        ),
+        (
+            "other metrics",
+            eth0(ADDRESSES, r#"{ via = "10.60.0.254", metric = 9 }, { via = "fd3c::fe", metric = 9 }"#),
+            &[
+                "+default via 10.60.0.254 dev eth0 metric 9",
+                "+default via fd3c::fe dev eth0 metric 9",
+                "-default via fd3c::fe dev eth0 metric 1024",
+                "-default via 10.60.0.254 dev eth0",
+            ],
+        ),
+        (
+            "and those of before",
+            plain(),
+            &[
+                "+default via 10.60.0.1 dev eth0",
+                "+default via fd3c::1 dev eth0 metric 1024",
+                "-default via fd3c::fe dev eth0 metric 9",
+                "-default via 10.60.0.254 dev eth0 metric 9",
+            ],
+        ),
+        (
             "rules come",
             format!("rules = [{{ from = \"10.60.0.3\", table = 100, priority = 99 }}]\n{}", plain()),
             &["+99: from 10.60.0.3 lookup 100"],
