@@ -144,6 +144,8 @@ pub struct Request {
     pub force: bool,
     /// Namespaces that an earlier run holds.
     pub held: BTreeSet<NetnsName>,
+    /// Not all units are looked at, so nobody knows which of these holds are needed.
+    pub partial: bool,
     /// Namespaces that are there although systemd has stopped them.
     pub left: BTreeSet<NetnsName>,
     /// What cannot be changed while namespaces are up.
@@ -263,7 +265,8 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     plan.steps.extend(bridges);
     plan.steps.extend(clients);
     plan.steps.extend(Some(restarts).filter(|restarts| !restarts.is_empty()).map(Step::Restart));
-    let held: BTreeSet<_> = hold.union(&request.held).cloned().collect();
+    let held: BTreeSet<_> =
+        if request.partial { hold.difference(&request.held).cloned().collect() } else { hold.union(&request.held).cloned().collect() };
     // After a run that was cut off, systemd may still have the old settings: which holds are needed shows in the next look.
     if !request.reload {
         plan.steps.extend(held.difference(&needed).cloned().map(Step::Release));

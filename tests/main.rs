@@ -18,6 +18,7 @@ mod host_live;
 mod host_main;
 mod host_outside;
 mod host_published;
+mod host_restart;
 mod host_sockets;
 mod host_sync;
 mod host_units;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         host_main::trials,
         host_outside::trials,
         host_published::trials,
+        host_restart::trials,
         host_sockets::trials,
         host_sync::trials,
         host_units::trials,

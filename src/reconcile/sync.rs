@@ -139,13 +139,13 @@ impl<'a> Run<'a> {
             }
             let mut changes = diff(&situation.observed, &situation.desired);
             self.narrow(&mut changes, &situation.desired)?;
-            let whole = self.options.names.is_empty();
+            let partial = !self.options.names.is_empty();
             let request = Request {
                 restart: self.options.restart && round == 0,
                 force: self.options.force,
-                // which holds are needed shows only when all units are looked at
-                held: if whole { situation.held.clone() } else { BTreeSet::new() },
-                left: if whole { situation.left.clone() } else { BTreeSet::new() },
+                held: situation.held.clone(),
+                partial,
+                left: if partial { BTreeSet::new() } else { situation.left.clone() },
                 stuck: hold_back(&mut changes),
                 reload: self.manifest.unfinished && self.options.root.is_host(),
             };
