@@ -144,8 +144,8 @@ pub struct Request {
     pub force: bool,
     /// Namespaces that an earlier run holds.
     pub held: BTreeSet<NetnsName>,
-    /// Not all units are looked at, so nobody knows which of these holds are needed.
-    pub partial: bool,
+    /// Those of them that are not ended in any case: where not all units are looked at, nobody knows whether they are needed.
+    pub keep: BTreeSet<NetnsName>,
     /// Namespaces that are there although systemd has stopped them.
     pub left: BTreeSet<NetnsName>,
     /// What cannot be changed while namespaces are up.
@@ -217,7 +217,7 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
                 let inside = if let Some(Place::Netns(netns)) = &before.runs_in { Some(netns) } else { None };
                 let moves = before.runs_in != goal.runs_in;
                 if let (Some(netns), None) = (inside, &goal.runs_in) {
-                    hold.insert(netns.clone());
+                    hold.extend(Some(netns).filter(|netns| !request.held.contains(*netns)).cloned());
                     needed.insert(netns.clone());
                     plan.pending.push(Pending::Stray { name: name.clone(), netns: netns.clone() });
                     continue;
@@ -255,9 +255,7 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
 
     plan.steps.extend(files);
     plan.steps.extend(networkd.then_some(Step::ReloadNetworkd));
-    // one that is held for as long as a process is in it needs no second hold
-    let begin = hold.iter().filter(|name| !(needed.contains(*name) && request.held.contains(*name)));
-    plan.steps.extend(begin.cloned().map(Step::Hold));
+    plan.steps.extend(hold.iter().cloned().map(Step::Hold));
     plan.steps.extend(drop_ins);
     plan.steps.extend(systemd.then_some(Step::ReloadSystemd));
     plan.steps.extend(converge.into_iter().map(Step::Converge));
@@ -265,8 +263,8 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     plan.steps.extend(bridges);
     plan.steps.extend(clients);
     plan.steps.extend(Some(restarts).filter(|restarts| !restarts.is_empty()).map(Step::Restart));
-    let held: BTreeSet<_> =
-        if request.partial { hold.difference(&request.held).cloned().collect() } else { hold.union(&request.held).cloned().collect() };
+    needed.extend(request.keep.iter().cloned());
+    let held: BTreeSet<_> = hold.union(&request.held).cloned().collect();
     // After a run that was cut off, systemd may still have the old settings: which holds are needed shows in the next look.
     if !request.reload {
         plan.steps.extend(held.difference(&needed).cloned().map(Step::Release));

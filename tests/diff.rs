@@ -374,7 +374,7 @@ fn a_netns_that_is_left_is_held_and_let_go() {
 }
 
 fn a_look_at_some_units_ends_no_hold_of_others() {
-    let request = Request { held: [netns("mail")].into(), partial: true, ..Request::default() };
+    let request = Request { held: [netns("mail")].into(), keep: [netns("mail")].into(), ..Request::default() };
     let wanted = format!(
         "hold netns 'mail' while units change (start netns-hold@mail.service)\nwrite {MAIL_DROP_IN}\nreload systemd\nrestart postfix.service\n"
     );

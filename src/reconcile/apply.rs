@@ -194,11 +194,9 @@ impl Run<'_> {
                 Step::WriteFile { path, content } => {
                     self.manifest.files.insert(path.clone(), BTreeSet::from([sha256(content)]));
                 }
-                Step::RemoveFile { path } => {
-                    // a drop-in whose unit still runs in its old place stays listed, so that the next run knows of it
-                    if !pending.iter().any(|name| is_drop_in_of(path, name)) {
-                        self.manifest.files.remove(path);
-                    }
+                // a drop-in whose unit still runs in its old place stays listed, so that the next run knows of it
+                Step::RemoveFile { path } if !pending.iter().any(|name| is_drop_in_of(path, name)) => {
+                    self.manifest.files.remove(path);
                 }
                 _ => {}
             }

@@ -4,6 +4,7 @@ mod apply;
 mod checks;
 pub mod dhcp;
 pub mod host;
+mod keep;
 mod keys;
 pub mod netns;
 pub mod rollback;

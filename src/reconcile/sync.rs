@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -12,9 +12,9 @@ use anyhow::{Context, Result, anyhow};
 use super::{host, netns, rollback};
 use crate::{
     config::Config,
-    desired::{self, NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
+    desired::{self, is_drop_in_of},
     diff::{Change, NetnsChange, diff},
-    model::{File, Link, LinkName, NetnsName, Place, State, Unit, UnitName},
+    model::{File, LinkName, NetnsName, Place, State, Unit, UnitName},
     plan::{Pending, Plan, Request, Step, plan},
     sys::{
         bus::{Bus, LoadedUnit},
@@ -144,7 +144,7 @@ impl<'a> Run<'a> {
                 restart: self.options.restart && round == 0,
                 force: self.options.force,
                 held: situation.held.clone(),
-                partial,
+                keep: if partial { situation.held.clone() } else { BTreeSet::new() },
                 left: if partial { BTreeSet::new() } else { situation.left.clone() },
                 stuck: hold_back(&mut changes),
                 reload: self.manifest.unfinished && self.options.root.is_host(),
@@ -284,56 +284,6 @@ impl<'a> Run<'a> {
             }
         }
         former.retain(|unit| !unit.is_template() && !desired.units.contains_key(unit));
-        Ok(())
-    }
-
-    /// Keeps the files of a namespace that runs although the configuration no longer names it, and of its bridges: its services
-    /// still need them.
-    fn keep_files(&self, name: &NetnsName, desired: &mut State) -> Result<()> {
-        let mut paths = vec![
-            desired::record_path(name),
-            desired::dhcp_path(name),
-            Path::new(SYSTEMD).join(format!("netns@{name}.service.d/50-netns-networkd.conf")),
-        ];
-        let applied = netns::read_applied(name)?.or(netns::read_record(name)?).unwrap_or_default();
-        for link in applied.links.values() {
-            paths.extend(self.files_of(link)?);
-        }
-        let etc = Path::new(NETNS_ETC).join(name.as_str());
-        paths.extend(self.manifest.files.keys().filter(|path| path.starts_with(&etc)).cloned());
-        self.keep(paths, desired)
-    }
-
-    /// Keeps the files of links that are to be made anew, until they are: networkd takes its addresses from a link without a file.
-    fn keep_files_of_old_links(&self, name: &NetnsName, desired: &mut State) -> Result<()> {
-        let applied = netns::read_applied(name)?.unwrap_or_default();
-        let wanted = desired.netns.get(name).map(|netns| netns.links.clone()).unwrap_or_default();
-        for (link_name, link) in applied.links {
-            if wanted.get(&link_name).is_some_and(|after| !after.kind.is_same_link(&link.kind)) {
-                self.keep(self.files_of(&link)?, desired)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Lists networkd's files for the host end of a link and the bridge that it is on.
-    fn files_of(&self, link: &Link) -> Result<Vec<PathBuf>> {
-        let mut paths = Vec::new();
-        paths.extend(link.kind.host_end().map(|end| networkd_path("port", &end.name, "network")));
-        if let Some(bridge) = link.kind.bridge() {
-            paths.extend(["netdev", "network"].map(|suffix| networkd_path("bridge", bridge, suffix)));
-            paths.extend(host::uplink_files(&self.options.root, &self.manifest, bridge)?);
-        }
-        Ok(paths)
-    }
-
-    /// Takes files of ours as they are for desired, unless others are.
-    fn keep(&self, paths: Vec<PathBuf>, desired: &mut State) -> Result<()> {
-        for path in paths.into_iter().filter(|path| self.manifest.files.contains_key(path)) {
-            if let Some(file) = self.manifest.look_at(&self.options.root, &path)? {
-                desired.files.entry(path).or_insert(file);
-            }
-        }
         Ok(())
     }
 

@@ -40,10 +40,9 @@ pub fn occupants(names: &[NetnsName]) -> Result<BTreeMap<NetnsName, Occupants>> 
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
     for entry in fs::read_dir("/proc").context("failed to list /proc")? {
         let Some(pid) = entry.ok().and_then(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) else { continue };
-        match identity(Path::new(&format!("/proc/{pid}/ns/net"))) {
-            Some(netns) => wanted.get(&netns).map_or_else(|| outside.push(pid), |name| inside.push((pid, *name))),
-            // it has ended
-            None => {}
+        // or it has ended
+        if let Some(netns) = identity(Path::new(&format!("/proc/{pid}/ns/net"))) {
+            wanted.get(&netns).map_or_else(|| outside.push(pid), |name| inside.push((pid, *name)));
         }
     }
     let mut all: BTreeMap<NetnsName, Occupants> = BTreeMap::new();
