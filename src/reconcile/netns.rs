@@ -264,6 +264,7 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
                 applied.sysctl.retain(|key, _| record.sysctl.contains_key(key));
             }
             write_applied(name, &applied)?;
+            clear_the_way(&mut host, &changes, &observed.netns, &before, &mut on_host)?;
             let space = Netspace { name, host: &mut host, inner: &mut inner, on_host: &on_host, observed: &observed };
             inside::apply(space, &changes, &wanted)?;
             Ok(changes)
@@ -274,6 +275,34 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
         all.extend(changes);
     }
     Ok(all)
+}
+
+/// Links that are to be made although the last run has made them were moved out by hand: pairs leave a host end behind, which is in
+/// the way; links of the host are there again, under other names.
+fn clear_the_way(
+    host: &mut Host,
+    changes: &[NetnsChange],
+    inside: &Netns,
+    applied: &Netns,
+    on_host: &mut BTreeMap<LinkName, KernelLink>,
+) -> Result<()> {
+    let is_inside = |end: &LinkName| inside.links.values().any(|link| link.kind.host_end().is_some_and(|own| own.name == *end));
+    let mut left = Vec::new();
+    for change in changes {
+        let NetnsChange::AddLink { link, .. } = change else { continue };
+        match &link.kind {
+            Kind::Veth(end) if !is_inside(&end.name) => {
+                let found = netlink::link_by_name(&mut host.socket, end.name.as_str())?;
+                left.extend(found.filter(|found| found.kind.as_deref() == Some("veth") && found.mac == end.mac).map(|found| found.index));
+            }
+            Kind::Physical { parent } if !on_host.contains_key(parent) => {
+                rename_given_back(host, applied)?;
+                on_host.extend(netlink::link_by_name(&mut host.socket, parent.as_str())?.map(|link| (parent.clone(), link)));
+            }
+            _ => {}
+        }
+    }
+    netlink::remove_links(&mut host.socket, &left).context("failed to remove host ends of links that have left")
 }
 
 /// The link that a change adds, removes, or puts something on.
@@ -421,24 +450,31 @@ fn rename_given_back(host: &mut Host, applied: &Netns) -> Result<()> {
 }
 
 /// Removes the host ends that are ours: pairs that carry the name and the MAC address that we gave them, or whose other end is in
-/// the namespace under the name that we gave it.
+/// the namespace, under the name or with the MAC address that we gave it.
 fn remove_host_ends(name: &NetnsName, host: &mut Host, applied: &Netns) -> Result<()> {
-    let mut indexes = Vec::new();
+    let (mut indexes, mut inside) = (Vec::new(), None);
     for (link_name, link) in &applied.links {
         let Some(end) = link.kind.host_end() else { continue };
-        let Some(found) = netlink::link_by_name(&mut host.socket, end.name.as_str())? else { continue };
-        if found.kind.as_deref() == Some("veth") && (found.mac == end.mac || leads_to(name, link_name, &found)) {
+        let found = netlink::link_by_name(&mut host.socket, end.name.as_str())?;
+        if let Some(found) = found.filter(|found| found.kind.as_deref() == Some("veth") && found.mac == end.mac) {
             indexes.push(found.index);
+            continue;
+        }
+        for inner in inside.get_or_insert_with(|| links_inside(name)) {
+            let Some(peer) = inner.peer.filter(|_| inner.name == link_name.as_str() || inner.mac == link.mac) else { continue };
+            let end = netlink::link_by_index(&mut host.socket, peer)?;
+            indexes.extend(end.filter(|end| end.kind.as_deref() == Some("veth") && end.peer == Some(inner.index)).map(|end| end.index));
         }
     }
     netlink::remove_links(&mut host.socket, &indexes).context("failed to remove host ends")
 }
 
-/// Tells whether a pair's other end is the link of that name in that namespace.
-fn leads_to(name: &NetnsName, link: &LinkName, end: &KernelLink) -> bool {
-    let Ok(Found::Netns(fd)) = netns::find(name) else { return false };
-    let peer = netns::inside(&fd, || netlink::link_by_name(&mut Socket::open()?, link.as_str()));
-    peer.ok().flatten().is_some_and(|peer| peer.peer == Some(end.index) && end.peer == Some(peer.index))
+/// Lists the links in a namespace that lead out of it; nothing where it cannot be entered.
+fn links_inside(name: &NetnsName) -> Vec<KernelLink> {
+    let Ok(Found::Netns(fd)) = netns::find(name) else { return Vec::new() };
+    let mut links = netns::inside(&fd, || netlink::links(&mut Socket::open()?)).unwrap_or_default();
+    links.retain(|link| link.elsewhere);
+    links
 }
 
 /// Removes a bridge whose table is gone from the configuration, for networkd never deletes a device. Gives the ports that are
