@@ -12,8 +12,8 @@ use std::{
 use ipnet::IpNet;
 
 use crate::model::{
-    Address, Dad, Drift, File, HostEnd, HostLink, Kind, Link, LinkName, Mac, Netns, NetnsName, Port, PortVlans, Route, RouteKey, Rule, Ruleset,
-    State, Unit, UnitName, Wireguard,
+    Address, Dad, Drift, File, HostEnd, HostLink, Kind, Link, LinkName, Mac, Netns, NetnsName, Port, PortVlans, Route, RouteKey, Rule,
+    Ruleset, State, Unit, UnitName, Wireguard,
 };
 
 /// One difference between what is and what should be.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    desired::{NETWORKD, SYSTEMD, is_drop_in_of},
+    desired::{NETWORKD, SYSTEMD, is_drop_in_of, networkd_path},
     diff::{Change, NetnsChange},
     model::{HostLink, LinkName, NetnsName, Place, Provenance, Unit, UnitName},
 };
@@ -39,6 +39,8 @@ pub enum Step {
     Restart(Vec<Restart>),
     /// Sets what networkd does not change on a link that is there.
     SetLink(LinkName),
+    /// Makes networkd set up a bridge again whose file has not changed: it does not look after what it has configured.
+    Reconfigure(LinkName),
     RemoveBridge(LinkName),
 }
 
@@ -150,6 +152,8 @@ pub struct Request {
     pub stuck: BTreeMap<NetnsName, Vec<NetnsChange>>,
     /// Reload both daemons in any case: an earlier run was cut off before it could.
     pub reload: bool,
+    /// A look after the first: networkd has read its files, and needs not be told again of what it has not done.
+    pub again: bool,
 }
 
 fn is_in(path: &Path, directory: &str) -> bool {
@@ -167,7 +171,9 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     let mut needed = BTreeSet::new();
     let mut converge = BTreeSet::new();
     let (mut clients, mut restarts) = (Vec::new(), Vec::new());
-    let (mut uplinks, mut bridges) = (Vec::new(), Vec::new());
+    let (mut uplinks, mut bridges, mut again) = (Vec::new(), Vec::new(), Vec::new());
+    let mut written = BTreeSet::new();
+    let new_bridges: BTreeSet<LinkName> = changes.iter().filter_map(new_bridge).cloned().collect();
 
     for change in changes {
         match &change {
@@ -179,6 +185,7 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
                 let drop_in = is_in(path, SYSTEMD);
                 networkd |= is_in(path, NETWORKD);
                 systemd |= drop_in;
+                written.insert(path.clone());
                 let step = Step::WriteFile { path: path.clone(), content: after.clone() };
                 if drop_in { drop_ins.push(step) } else { files.push(step) }
             }
@@ -195,12 +202,18 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
             }
             Change::HostLink { name, after: None, .. } => after.push(Step::RemoveBridge(name.clone())),
             // networkd makes it; a link that is not there at all comes when its hardware does
-            Change::HostLink { name, before, after: Some(after) } => {
-                networkd = true;
-                if before.as_ref().is_some_and(|before| needs_us(before, after)) {
-                    // a bridge begins to keep VLANs apart when its ports have theirs
-                    if after.is_bridge { bridges.push(Step::SetLink(name.clone())) } else { uplinks.push(Step::SetLink(name.clone())) }
-                }
+            Change::HostLink { before: None, .. } => networkd |= !request.again,
+            Change::HostLink { name, before: Some(before), after: Some(after) } => {
+                networkd |= !request.again;
+                let kind = if after.is_bridge { "bridge" } else { "uplink" };
+                // what networkd reads anew it sets up as a whole; what joins a bridge that is to be made has to wait for that
+                let is_lost = !written.contains(&networkd_path(kind, name, "network"))
+                    && !after.master.as_ref().is_some_and(|bridge| new_bridges.contains(bridge))
+                    && has_lost(before, after);
+                // a bridge begins to keep VLANs apart when its ports have theirs
+                let steps = if after.is_bridge { &mut bridges } else { &mut uplinks };
+                again.extend((is_lost && after.is_bridge).then(|| Step::Reconfigure(name.clone())));
+                steps.extend((needs_us(before, after) || (is_lost && !after.is_bridge)).then(|| Step::SetLink(name.clone())));
             }
             // a file that is left alone keeps its unit as it is
             Change::Unit { name, .. } if plan.kept.iter().any(|kept| is_drop_in_of(&kept.path, name)) => continue,
@@ -253,6 +266,8 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
 
     plan.steps.extend(files);
     plan.steps.extend(networkd.then_some(Step::ReloadNetworkd));
+    // namespaces wait for bridges that are down
+    plan.steps.extend(again);
     // one that is held for as long as a process is in it needs no second hold
     let begin = hold.iter().filter(|name| !(needed.contains(*name) && request.held.contains(*name)));
     plan.steps.extend(begin.cloned().map(Step::Hold));
@@ -270,6 +285,20 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     }
     plan.steps.extend(after);
     plan
+}
+
+/// The bridge that a change makes.
+fn new_bridge(change: &Change) -> Option<&LinkName> {
+    match change {
+        Change::HostLink { name, before: None, after: Some(after) } if after.is_bridge => Some(name),
+        _ => None,
+    }
+}
+
+/// Tells whether a link has lost what networkd once gave it.
+fn has_lost(before: &HostLink, after: &HostLink) -> bool {
+    let HostLink { is_bridge: _, up, master, mac: _, mtu: _, addresses, stp: _, vlan_filtering: _, vlans: _ } = after.clone();
+    !before.has(&HostLink { up, master, addresses, ..HostLink::default() })
 }
 
 /// Tells whether a link differs in what networkd does not change on one that is there: up to systemd 256 the settings of a
@@ -298,6 +327,7 @@ impl fmt::Display for Step {
                 write!(f, "restart {}", units.join(" "))
             }
             Self::SetLink(name) => write!(f, "set link '{name}' as configured"),
+            Self::Reconfigure(name) => write!(f, "make systemd-networkd set up link '{name}' again"),
             Self::RemoveBridge(name) => write!(f, "remove bridge '{name}'"),
         }
     }

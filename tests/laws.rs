@@ -21,8 +21,8 @@ use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config as Limits, RngAlgorithm, TestRng, TestRunner};
 
-pub use given::{ip_of, link_name, mac, net_of, netns_name, route, rules};
 use given::{drift, netns, wild_netns};
+pub use given::{ip_of, link_name, mac, net_of, netns_name, route, rules};
 use kernel::{Kernel, apply, assert_same, routes};
 
 use crate::trials;

@@ -135,12 +135,15 @@ impl Run<'_> {
         Ok(reasons)
     }
 
+    /// Names the `.network` file that networkd takes for a link, if it is not ours.
+    pub(super) fn taken_by(&mut self, link: &LinkName) -> Result<Option<PathBuf>> {
+        let file = host::network_file(self.bus()?, link);
+        Ok(file.filter(|file| !self.manifest.files.contains_key(file)))
+    }
+
     /// Reads what the `.network` file that a link has now gives it; nothing if that file is ours.
     pub(super) fn file_of_somebody_else(&mut self, link: &LinkName) -> Result<Vec<String>> {
-        let Some(path) = host::network_file(self.bus()?, link) else { return Ok(Vec::new()) };
-        if self.manifest.files.contains_key(&path) {
-            return Ok(Vec::new());
-        }
+        let Some(path) = self.taken_by(link)? else { return Ok(Vec::new()) };
         Ok(render::own_addressing(&fs::read_text(&path)?.unwrap_or_default()))
     }
 

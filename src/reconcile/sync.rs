@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     desired::{self, NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
     diff::{Change, NetnsChange, diff},
-    model::{File, Link, LinkName, NetnsName, Place, State, Unit, UnitName},
+    model::{File, HostLink, Link, LinkName, NetnsName, Place, State, Unit, UnitName},
     plan::{Pending, Plan, Request, Step, plan},
     sys::{
         bus::{Bus, LoadedUnit},
@@ -132,6 +132,7 @@ impl<'a> Run<'a> {
 
     pub(super) fn go(&mut self) -> Result<Outcome> {
         let mut outcome = Outcome::default();
+        let mut tried = Vec::new();
         for round in 0..ROUNDS {
             let situation = self.look()?;
             if round == 0 && self.target.is_none() {
@@ -148,13 +149,14 @@ impl<'a> Run<'a> {
                 left: if whole { situation.left.clone() } else { BTreeSet::new() },
                 stuck: hold_back(&mut changes),
                 reload: self.manifest.unfinished && self.options.root.is_host(),
+                again: round > 0,
             };
             let mut plan = plan(changes, &request);
             plan.pending.extend(situation.retired.iter().map(|name| Pending::Retired { name: name.clone(), users: BTreeSet::new() }));
             self.name_users(&mut plan, &situation.occupants)?;
             outcome.pending = plan.pending.iter().map(ToString::to_string).collect();
-            let waits_for_networkd = plan.steps.iter().all(|s| *s == Step::ReloadNetworkd);
-            if round > 0 && (plan.steps.is_empty() || waits_for_networkd || round + 1 == ROUNDS) {
+            let is_tried = |step: &Step| matches!(step, Step::Reconfigure(_)) && tried.contains(step);
+            if round > 0 && (plan.steps.iter().all(is_tried) || round + 1 == ROUNDS) {
                 outcome.unverified = plan.changes.iter().map(|change| self.unverified(change, &situation)).collect();
                 break;
             }
@@ -177,10 +179,13 @@ impl<'a> Run<'a> {
                 outcome.waits = true;
             }
             self.apply(&plan, &situation)?;
-            if plan.steps.contains(&Step::ReloadNetworkd) && self.options.root.is_host() {
+            let is_of_networkd = |step: &Step| matches!(step, Step::ReloadNetworkd | Step::Reconfigure(_));
+            if plan.steps.iter().any(is_of_networkd) && self.options.root.is_host() {
                 let to_come = self.vlans_to_come();
-                wait_for_links(self.bus()?, &situation.desired, &to_come)?;
+                let links = waits_for(&plan, &situation.desired, &to_come);
+                wait_for_links(self.bus()?, &links, &to_come)?;
             }
+            tried.extend(plan.steps);
         }
         if outcome.waits {
             rollback::restart_timer(self.bus()?)?;
@@ -413,15 +418,27 @@ fn align_units(observed: &mut State, desired: &mut State, loaded: &HashMap<UnitN
     }
 }
 
+/// Picks the links that networkd is about to change: bridges, links that it makes, and uplinks whose file it has not read before.
+/// What a bridge has lost that was made anew is found in the next look.
+fn waits_for(plan: &Plan, desired: &State, to_come: &BTreeSet<LinkName>) -> BTreeMap<LinkName, HostLink> {
+    let is_read = |name: &LinkName| {
+        let file = networkd_path("uplink", name, "network");
+        plan.steps.iter().any(|step| matches!(step, Step::WriteFile { path, .. } if *path == file))
+    };
+    let mut links = desired.links.clone();
+    links.retain(|name, link| link.is_bridge || to_come.contains(name) || is_read(name));
+    links
+}
+
 /// Waits until the links on the host are as networkd's files say, or for [`NETWORKD_WAIT`]; longer while networkd says that it
 /// is still at work on one of them.
-fn wait_for_links(bus: &Bus, desired: &State, to_come: &BTreeSet<LinkName>) -> Result<()> {
+fn wait_for_links(bus: &Bus, links: &BTreeMap<LinkName, HostLink>, to_come: &BTreeSet<LinkName>) -> Result<()> {
     let start = Instant::now();
     let mut deadline = start + NETWORKD_WAIT;
     let monitor = Monitor::open(&[GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS])?;
     loop {
-        let observed = State { links: host::links(desired.links.keys().cloned())?, ..State::default() };
-        let wanted = State { links: desired.links.clone(), ..State::default() };
+        let observed = State { links: host::links(links.keys().cloned())?, ..State::default() };
+        let wanted = State { links: links.clone(), ..State::default() };
         let waits_for = diff(&observed, &wanted).into_iter().filter_map(|change| match change {
             // hardware
             Change::HostLink { name, before: None, after: Some(after) } if !after.is_bridge && !to_come.contains(&name) => None,

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio::runtime::Runtime;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 
-use crate::model::UnitName;
+use crate::model::{LinkName, UnitName};
 
 mod restart;
 
@@ -176,8 +176,8 @@ impl Bus {
     }
 
     /// Makes networkd set a link up again from its files.
-    pub fn reconfigure_link(&self, index: u32) -> Result<()> {
-        self.call(ANSWER, &format!("reconfigure the link with index {index}"), async {
+    pub fn reconfigure_link(&self, name: &LinkName, index: u32) -> Result<()> {
+        self.call(ANSWER, &format!("make systemd-networkd set up link '{name}' again"), async {
             NetworkdProxy::new(&self.connection).await?.reconfigure_link(index.cast_signed()).await
         })
     }

@@ -260,7 +260,8 @@ impl<'a> Queue<'a> {
         if let NetnsChange::RenameHostEnd { host_end, called } = change {
             self.flush()?;
             let socket = &mut self.host.socket;
-            let found = netlink::link_by_name(socket, called.as_str())?.with_context(|| format!("host end '{called}' has gone meanwhile"))?;
+            let found =
+                netlink::link_by_name(socket, called.as_str())?.with_context(|| format!("host end '{called}' has gone meanwhile"))?;
             return netlink::rename_back(socket, found.index, host_end).with_context(failed);
         }
         for request in netlink::requests(change, numbers).with_context(failed)? {

@@ -139,7 +139,12 @@ fn lost_rules(rules: &[RuleState]) -> BTreeSet<Rule> {
 }
 
 /// Finds the links that are ours: each by its name, or by what else is its own where it has been given another name.
-fn own_links<'a>(host: &mut Host, links: &'a [KernelLink], wanted: &Netns, applied: &Netns) -> Result<Vec<(LinkName, &'a KernelLink, Found)>> {
+fn own_links<'a>(
+    host: &mut Host,
+    links: &'a [KernelLink],
+    wanted: &Netns,
+    applied: &Netns,
+) -> Result<Vec<(LinkName, &'a KernelLink, Found)>> {
     let mut own: Vec<(LinkName, &KernelLink, Found)> = Vec::new();
     let candidates = |name: &LinkName| -> Vec<&Link> { [applied, wanted].iter().filter_map(|netns| netns.links.get(name)).collect() };
     let mut others = Vec::new();

@@ -375,7 +375,17 @@ pub fn netns(observed: bool) -> impl Strategy<Value = Netns> {
                 }
             }
             let source = "/etc/netns-networkd/a.toml:1".to_owned();
-            Netns { source, sysctl, sysctl_before: BTreeMap::new(), ruleset, loopback_addresses, routes, rules, links, drift: Drift::default() }
+            Netns {
+                source,
+                sysctl,
+                sysctl_before: BTreeMap::new(),
+                ruleset,
+                loopback_addresses,
+                routes,
+                rules,
+                links,
+                drift: Drift::default(),
+            }
         },
     )
 }
