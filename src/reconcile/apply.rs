@@ -99,12 +99,11 @@ impl Run<'_> {
                 }
                 Step::SetLink(name) => {
                     if let (Some(before), Some(after)) = (situation.observed.links.get(name), situation.desired.links.get(name)) {
-                        let mut after = after.clone();
-                        if self.taken_by(name)?.is_some() {
-                            // networkd would take it from the bridge again
-                            (after.up, after.master) = (before.up, before.master.clone());
+                        if before.master != after.master && self.taken_by(name)?.is_some() {
+                            // networkd would take it from the bridge again; it is named in the end
+                            continue;
                         }
-                        netlink::set_host_link(&mut Socket::open()?, name, before, &after)?;
+                        netlink::set_host_link(&mut Socket::open()?, name, before, after)?;
                     }
                 }
                 _ => self.command(step, &mut staged)?,

@@ -18,6 +18,7 @@ use crate::{
     diff::Change,
     error,
     model::{Kind, LinkName, Need, State},
+    plan::Plan,
     render,
     sys::{self, fs, nftables, sysctl},
 };
@@ -177,6 +178,22 @@ impl Run<'_> {
         }
         warnings.sort();
         warnings.into_iter().for_each(|text| (self.tell)(Event::Warning(text)));
+    }
+
+    /// Names the files of others that networkd takes for host ends of the namespaces that a plan is to mend: what it has done, it
+    /// will do again.
+    pub(super) fn warn_of_takers(&mut self, plan: &Plan, situation: &Situation) {
+        let name = |change: &Change| if let Change::Netns { name, .. } = change { Some(name.clone()) } else { None };
+        let changed: BTreeSet<_> = plan.changes.iter().filter_map(name).collect();
+        let links = changed.iter().filter_map(|name| situation.observed.netns.get(name)).flat_map(|netns| netns.links.values());
+        for end in links.filter_map(|link| link.kind.host_end()) {
+            let file = networkd_path("port", &end.name, "network");
+            if self.taken_by(&end.name).is_ok_and(|taker| taker.is_some())
+                && let Some(why) = self.bus().ok().and_then(|bus| host::explain_link(bus, &end.name, &file))
+            {
+                (self.tell)(Event::Warning(why));
+            }
+        }
     }
 
     /// Lists the VLAN links among the uplinks, each with its parent.

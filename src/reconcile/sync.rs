@@ -164,6 +164,7 @@ impl<'a> Run<'a> {
                 // where there is nothing to do, there is nothing to say: these were said when it was done
                 if self.target.is_none() && (self.options.dry_run || !plan.steps.is_empty()) {
                     self.warn(&situation);
+                    self.warn_of_takers(&plan, &situation);
                 }
                 for kept in &plan.kept {
                     (self.tell)(Event::Warning(kept.to_string()));
