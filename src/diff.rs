@@ -32,6 +32,8 @@ pub enum Change {
 pub enum NetnsChange {
     Add,
     Remove,
+    /// Gives the namespace its name in `/run/netns` again.
+    Name,
     SetSysctl {
         key: String,
         value: String,
@@ -262,7 +264,8 @@ pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
 
 /// Names first, for everything else calls links by them.
 fn diff_drift(drift: &Drift, phases: &mut Phases) {
-    let Drift { loopback_is_down, lost_rules, renamed, renamed_ends } = drift;
+    let Drift { is_nameless, loopback_is_down, lost_rules, renamed, renamed_ends } = drift;
+    phases.first.extend(is_nameless.then_some(NetnsChange::Name));
     let rename = |(name, called): (&LinkName, &LinkName)| NetnsChange::RenameLink { name: name.clone(), called: called.clone() };
     phases.first.extend(renamed.iter().map(rename));
     let rename = |(end, called): (&LinkName, &LinkName)| NetnsChange::RenameHostEnd { host_end: end.clone(), called: called.clone() };
@@ -515,6 +518,7 @@ impl fmt::Display for NetnsChange {
         match self {
             Self::Add => f.write_str("add network namespace"),
             Self::Remove => f.write_str("remove network namespace"),
+            Self::Name => f.write_str("give network namespace its name again"),
             Self::SetSysctl { key, value } => write!(f, "set {key} to {value}"),
             Self::SetRuleset { before: None, after: Some(_) } => f.write_str("load nftables ruleset"),
             Self::SetRuleset { after: Some(_), .. } => f.write_str("replace nftables ruleset"),
@@ -577,7 +581,10 @@ impl fmt::Display for Change {
             Self::HostLink { name, before, after: Some(after) } => write_host_link(f, name, before.as_ref(), after),
             Self::HostLink { name, after: None, .. } => write!(f, "remove link '{name}'"),
             Self::Unit { name, before, after } => write_unit(f, name, before, after),
-            Self::Netns { name, change: change @ (NetnsChange::Add | NetnsChange::Remove) } => write!(f, "{change} '{name}'"),
+            Self::Netns { name, change: change @ (NetnsChange::Add | NetnsChange::Remove) } => {
+                write!(f, "{change} '{name}'")
+            }
+            Self::Netns { name, change: NetnsChange::Name } => write!(f, "give network namespace '{name}' its name again"),
             Self::Netns { name, change } => write!(f, "{change} in netns '{name}'"),
             Self::Client { name, before: None, .. } => write!(f, "start DHCP client of netns '{name}'"),
             Self::Client { name, after: true, .. } => write!(f, "restart DHCP client of netns '{name}'"),

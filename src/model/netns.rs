@@ -47,6 +47,8 @@ pub struct Netns {
 /// What every namespace has and nobody can ask for, where it is not so: somebody has changed it by hand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Drift {
+    /// It has no name in `/run/netns`, or a file of that name is none.
+    pub is_nameless: bool,
     pub loopback_is_down: bool,
     /// The kernel's own rules that are missing.
     pub lost_rules: BTreeSet<Rule>,

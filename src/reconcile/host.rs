@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::netns;
+use super::netns::{self, Sight};
 use crate::{
     config::{self, Config, SourceFile, load},
     desired::{self, NETNS_ETC, NETWORKD, NSSWITCH_CONF, RESOLV_CONF, SYSTEMD},
@@ -19,6 +19,7 @@ use crate::{
         key::{self, Stored},
         manifest::Manifest,
         netlink::{self, Socket},
+        netns::Named,
     },
 };
 
@@ -175,11 +176,11 @@ pub fn units(
     loaded: &HashMap<UnitName, LoadedUnit>,
     files: &BTreeMap<PathBuf, File>,
     desired: &State,
-    names: &[NetnsName],
+    named: &Named,
 ) -> BTreeMap<UnitName, Unit> {
     let unit = |(name, loaded): (&UnitName, &LoadedUnit)| {
         let bound_to = bound_to(loaded);
-        let runs_in = loaded.running.then(|| place(name, loaded, bound_to.as_ref(), names));
+        let runs_in = loaded.running.then(|| place(name, loaded, bound_to.as_ref(), named));
         let settings = name.template().into_iter().chain([name.clone()]).map(|unit| desired::drop_in_path(&unit));
         let changed = |path: &Path| fs::replaced(path).is_some_and(|when| when > loaded.active_since);
         let will_change = |path: &Path| files.get(path).map(|f| &f.content) != desired.files.get(path).map(|f| &f.content);
@@ -226,10 +227,10 @@ fn bound_to(loaded: &LoadedUnit) -> Option<NetnsName> {
     (loaded.binds_to.contains(&unit) && loaded.after.contains(&unit)).then_some(name)
 }
 
-fn place(name: &UnitName, loaded: &LoadedUnit, bound_to: Option<&NetnsName>, names: &[NetnsName]) -> Place {
+fn place(name: &UnitName, loaded: &LoadedUnit, bound_to: Option<&NetnsName>, named: &Named) -> Place {
     let processes = || fs::control_group_processes(&loaded.control_group);
     let mut started = loaded.main_pid.into_iter().chain(processes()).filter(|pid| !fs::is_starting(*pid));
-    if let Some(place) = started.find_map(|pid| crate::sys::netns::place_of(pid, names)) {
+    if let Some(place) = started.find_map(|pid| named.place_of(pid)) {
         return place;
     }
     // a socket, or a service that has done its work, or has just been forked: nothing of it can be looked at, so its start is
@@ -279,13 +280,16 @@ pub fn forget_places(keep: &[&UnitName]) -> Result<()> {
 /// Observes the namespaces that run, against what is desired in them; `desired` is filled in from the host.
 pub fn netns(desired: &mut State, running: &[NetnsName]) -> Result<State> {
     let mut observed = State::default();
+    let mut gone = BTreeSet::new();
     desired.netns.retain(|name, _| running.contains(name));
     for (name, wanted) in &mut desired.netns {
-        let netns = netns::observe(name, wanted).with_context(|| format!("failed to look into netns '{name}'"))?;
-        observed.netns.extend(netns.map(|netns| (name.clone(), netns)));
+        match netns::observe(name, wanted).with_context(|| format!("failed to look into netns '{name}'"))? {
+            Sight::Netns(netns) => drop(observed.netns.insert(name.clone(), *netns)),
+            Sight::Lost => {}
+            Sight::Gone => drop(gone.insert(name.clone())),
+        }
     }
-    let there: BTreeSet<NetnsName> = observed.netns.keys().cloned().collect();
-    desired.netns.retain(|name, _| there.contains(name));
+    desired.netns.retain(|name, _| !gone.contains(name));
     Ok(observed)
 }
 

@@ -3,7 +3,7 @@
 //! netlink and files below `/run` only: no D-Bus, no subprocess, nothing that grows with the number of namespaces.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::Duration,
@@ -16,12 +16,12 @@ use crate::{
     desired::{self, HostFacts},
     diff::{NetnsChange, diff_netns},
     error::Failures,
-    model::{CREDENTIALS, Kind, Link, LinkName, Need, Netns, NetnsName},
+    model::{CREDENTIALS, Kind, Link, LinkName, Mac, Need, Netns, NetnsName},
     sys::{
         fs::{self, Lock, Root},
         inside::{self, Host, Netspace},
         netlink::{self, KernelLink, Socket},
-        netns::{self, Found},
+        netns::{self, Found, Lost},
         nftables,
         observe::{self, Observed},
         occupants::occupants,
@@ -107,32 +107,82 @@ pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
     up().with_context(|| format!("failed to bring up netns '{name}' of {source}"))
 }
 
-/// Changes a namespace that exists as far as its services can keep running; gives what was changed.
+/// Changes a namespace that is up as far as its services can keep running; gives what was changed.
 pub fn converge(name: &NetnsName, desired: Netns, reach: Reach) -> Result<Vec<NetnsChange>> {
     let (_lock, lock_path) = lock(name)?;
-    match netns::find(name)? {
-        Found::Netns(fd) => converge_locked(name, desired, &fd, reach).with_context(|| format!("failed to change netns '{name}'")),
-        Found::Nothing | Found::Stale => {
-            // its last service stopped meanwhile: nothing to change
-            fs::remove(&lock_path)?;
-            Ok(Vec::new())
-        }
-    }
+    let converge = || match (netns::find(name)?, read_applied(name)?) {
+        (Found::Netns(fd), _) => converge_locked(name, desired, &fd, reach),
+        // its last service stopped meanwhile: nothing to change
+        (Found::Nothing | Found::Stale, None) => fs::remove(&lock_path).map(|()| Vec::new()),
+        (Found::Nothing | Found::Stale, Some(applied)) => match find_lost(&applied)? {
+            Some(lost) => {
+                netns::name(name, &lost.fd)?;
+                let changes = converge_locked(name, desired, &lost.fd, reach)?;
+                Ok(std::iter::once(NetnsChange::Name).chain(changes).collect())
+            }
+            None => create(name, desired),
+        },
+    };
+    converge().with_context(|| format!("failed to change netns '{name}'"))
 }
 
-/// Lists what differs in a namespace that exists; nothing if it does not. The desired state is filled in from the host.
-pub fn observe(name: &NetnsName, desired: &mut Netns) -> Result<Option<Netns>> {
+/// What there is of a namespace that `up` has made.
+pub enum Sight {
+    Netns(Box<Netns>),
+    /// Somebody has removed it.
+    Lost,
+    /// It was taken down meanwhile.
+    Gone,
+}
+
+/// Looks into a namespace that is up. The desired state is filled in from the host.
+pub fn observe(name: &NetnsName, desired: &mut Netns) -> Result<Sight> {
     // or a namespace would be seen that `up` or `down` is at work on
     let (_lock, lock_path) = lock(name)?;
-    let Found::Netns(fd) = netns::find(name)? else {
-        fs::remove(&lock_path)?;
-        return Ok(None);
+    let applied = read_applied(name)?;
+    let (fd, is_nameless) = match (netns::find(name)?, &applied) {
+        (Found::Netns(fd), _) => (fd, false),
+        (Found::Nothing | Found::Stale, None) => {
+            fs::remove(&lock_path)?;
+            return Ok(Sight::Gone);
+        }
+        (Found::Nothing | Found::Stale, Some(applied)) => match find_lost(applied)? {
+            Some(lost) => (lost.fd, true),
+            None => return Ok(Sight::Lost),
+        },
     };
     let mut host = Host::open()?;
-    let applied = read_applied(name)?.unwrap_or_default();
+    let applied = applied.unwrap_or_default();
     resolve(name, desired, &mut host, &BTreeMap::new(), &applied)?;
     let wanted = &*desired;
-    netns::inside(&fd, || Ok(Some(observe::observe(name, &mut host, &mut Socket::open()?, wanted, &applied)?.netns)))
+    let look = || observe::observe(name, &mut host, &mut Socket::open()?, wanted, &applied);
+    let mut observed = netns::inside(&fd, look)?.netns;
+    observed.drift.is_nameless = is_nameless;
+    Ok(Sight::Netns(Box::new(observed)))
+}
+
+/// Finds the namespaces that are up and have lost their names, while processes are in them.
+pub fn nameless(names: &[NetnsName]) -> Result<BTreeMap<NetnsName, Lost>> {
+    let mut nameless = BTreeMap::new();
+    for name in names {
+        // what cannot be read is reported where it is needed
+        if let (Ok(Found::Nothing | Found::Stale), Ok(Some(applied))) = (netns::find(name), read_applied(name)) {
+            nameless.extend(find_lost(&applied)?.map(|lost| (name.clone(), lost)));
+        }
+    }
+    Ok(nameless)
+}
+
+/// Finds a namespace without a name, by the MAC addresses that were given to its links.
+fn find_lost(applied: &Netns) -> Result<Option<Lost>> {
+    let macs: BTreeSet<Mac> = applied.links.values().filter_map(|link| link.mac).collect();
+    for lost in netns::lost()? {
+        let links = netns::inside(&lost.fd, || netlink::links(&mut Socket::open()?));
+        if links.is_ok_and(|links| links.iter().any(|link| link.mac.is_some_and(|mac| macs.contains(&mac)))) {
+            return Ok(Some(lost));
+        }
+    }
+    Ok(None)
 }
 
 fn resolve(name: &NetnsName, netns: &mut Netns, host: &mut Host, on_host: &BTreeMap<LinkName, KernelLink>, applied: &Netns) -> Result<()> {
@@ -184,6 +234,13 @@ fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
     write_applied(name, &netns)?;
     let changes = diff_netns(&Netns::default(), &netns);
     let made = netns::create(name, || {
+        if netns::is_seen_by_systemd(name) == Some(false) {
+            return Err(anyhow!("systemd does not see {}: this program has mounts of its own", netns::path(name).display())).context(
+                format!(
+                    "hint: a drop-in of netns@{name}.service makes them (Private…=, Protect…=, BindPaths=): `systemctl cat netns@{name}`"
+                ),
+            );
+        }
         if note_parameters(&mut netns)? {
             write_applied(name, &netns)?;
         }
@@ -264,7 +321,7 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
                 applied.sysctl.retain(|key, _| record.sysctl.contains_key(key));
             }
             write_applied(name, &applied)?;
-            clear_the_way(&mut host, &changes, &observed.netns, &before, &mut on_host)?;
+            clear_the_way(name, &mut host, &changes, &observed.netns, &before, &mut on_host)?;
             let space = Netspace { name, host: &mut host, inner: &mut inner, on_host: &on_host, observed: &observed };
             inside::apply(space, &changes, &wanted)?;
             Ok(changes)
@@ -280,6 +337,7 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
 /// Links that are to be made although the last run has made them were moved out by hand: pairs leave a host end behind, which is in
 /// the way; links of the host are there again, under other names.
 fn clear_the_way(
+    name: &NetnsName,
     host: &mut Host,
     changes: &[NetnsChange],
     inside: &Netns,
@@ -301,6 +359,10 @@ fn clear_the_way(
             }
             _ => {}
         }
+    }
+    if !left.is_empty() && find_lost(applied)?.is_some() {
+        return Err(anyhow!("{} is another namespace than the one that its processes are in", netns::path(name).display()))
+            .context(format!("hint: if nothing needs it, remove it with `ip netns delete {name}`, then run sync again"));
     }
     netlink::remove_links(&mut host.socket, &left).context("failed to remove host ends of links that have left")
 }

@@ -21,6 +21,7 @@ use crate::{
         fs::{self, Lock, Root},
         manifest::Manifest,
         netlink::{GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS, GROUP_LINK, Monitor},
+        netns::Named,
         occupants::{Occupants, occupants},
     },
 };
@@ -241,7 +242,9 @@ impl<'a> Run<'a> {
         let names: BTreeSet<UnitName> = desired.units.keys().chain(&former_units).cloned().chain(services).collect();
         let names: Vec<UnitName> = names.into_iter().collect();
         let loaded = if names.is_empty() { HashMap::new() } else { self.bus()?.units(&names)? };
-        observed.units = host::units(&loaded, &observed.files, &desired, &running);
+        let mut named = Named::of(&running);
+        netns::nameless(&running)?.iter().for_each(|(name, lost)| named.add(name, lost));
+        observed.units = host::units(&loaded, &observed.files, &desired, &named);
         align_units(&mut observed, &mut desired, &loaded, &former_units);
         self.find_strays(&occupants, &loaded, &mut observed, &mut desired)?;
         let left = self.left(&running, &occupants)?;
@@ -251,6 +254,8 @@ impl<'a> Run<'a> {
             running.clear();
         }
         self.look_at_clients(&running, &mut observed, &mut desired)?;
+        // what is only left over is brought up and taken down
+        running.retain(|name| !left.contains(name));
         observed.netns = host::netns(&mut desired, &running)?.netns;
         Ok(Situation { observed, desired, loaded, left_out, retired, held, left, occupants })
     }

@@ -146,8 +146,8 @@ fn make_changes<'a>(
     // All new links in one batch, behind what every link takes over and what is in their way. Only then are their indexes known:
     // the kernel takes an index for the peer only where the host end is given one too, and there others may take it first.
     let goes_before = |change: &&NetnsChange| {
-        use NetnsChange::{RemoveLink, RenameHostEnd, RenameLink, SetSysctl};
-        matches!(change, RenameLink { .. } | RenameHostEnd { .. } | SetSysctl { .. } | RemoveLink { .. })
+        use NetnsChange::{Name, RemoveLink, RenameHostEnd, RenameLink, SetSysctl};
+        matches!(change, Name | RenameLink { .. } | RenameHostEnd { .. } | SetSysctl { .. } | RemoveLink { .. })
     };
     let head = changes.iter().take_while(goes_before).count();
     let (head, tail) = changes.split_at(head);

@@ -127,6 +127,7 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
     Ok(match change {
         NetnsChange::Add
         | NetnsChange::Remove
+        | NetnsChange::Name
         | NetnsChange::SetSysctl { .. }
         | NetnsChange::SetRuleset { .. }
         | NetnsChange::SetWireguard { .. }
