@@ -64,7 +64,12 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Down(args) => netns::down(&args.name).map(|()| ExitCode::SUCCESS),
+        Command::Down(args) => {
+            if let Some(text) = netns::down(&args.name)? {
+                eprintln!("{}: {text}", warning(context));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Online(args) => dhcp::online(&args.name).map(|()| ExitCode::SUCCESS),
         Command::DhcpEvent(args) => dhcp::event(&args.name, &fs::environment()).map(|()| ExitCode::SUCCESS),
     }
@@ -78,4 +83,9 @@ fn report(context: &Context, error: &Error) -> ExitCode {
     let word = if context.color.1 { "\x1b[1;31merror\x1b[0m" } else { "error" };
     eprintln!("{word}: {}", error::render(error));
     ExitCode::from(if error.downcast_ref::<Refused>().is_some() { USAGE } else { FAILED })
+}
+
+/// The word before a warning.
+fn warning(context: &Context) -> &'static str {
+    if context.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" }
 }

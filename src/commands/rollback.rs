@@ -22,7 +22,7 @@ pub fn confirm() -> Result<ExitCode> {
 }
 
 pub fn rollback(context: &Context) -> Result<ExitCode> {
-    let warning = if context.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" };
+    let warning = super::warning(context);
     let outcome = rollback::rollback(&mut |event| match event {
         Event::Done(line) => println!("{line}"),
         Event::Warning(text) => eprintln!("{warning}: {text}"),

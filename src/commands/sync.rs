@@ -32,7 +32,7 @@ pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
             super::rollback::INTERRUPTED
         });
     }
-    let warning = if context.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" };
+    let warning = super::warning(context);
     let outcome = sync(&options, &mut |event| match event {
         Event::Done(line) => println!("{line}"),
         Event::Warning(text) => eprintln!("{warning}: {text}"),

@@ -421,8 +421,8 @@ fn lacks_credential(change: &NetnsChange) -> bool {
 /// Takes a namespace away, host ends first, then the namespace; goes on past errors and reports them all.
 ///
 /// Not from under a service: systemd forgets at a reload what bound one whose file was renamed, masked or changed meanwhile, and
-/// then the namespace seems not to be needed.
-pub fn down(name: &NetnsName) -> Result<()> {
+/// then the namespace seems not to be needed. Any other process goes without its links; gives a warning that names them.
+pub fn down(name: &NetnsName) -> Result<Option<String>> {
     let (_lock, lock_path) = lock(name)?;
     let occupants = occupants(std::slice::from_ref(name))?.remove(name).unwrap_or_default();
     if !occupants.services.is_empty() {
@@ -439,7 +439,7 @@ pub fn down(name: &NetnsName) -> Result<()> {
             if matches!(found, Found::Netns(_)) {
                 bail!("failed to take down netns '{name}': {} exists and was not made by netns-networkd", netns::path(name).display());
             }
-            return Ok(());
+            return Ok(None);
         }
         Ok(applied) => applied,
         Err(error) => {
@@ -455,7 +455,8 @@ pub fn down(name: &NetnsName) -> Result<()> {
     if failures.is_empty() {
         failures.add(fs::remove(&lock_path));
     }
-    failures.result().with_context(|| format!("failed to take down netns '{name}'"))
+    failures.result().with_context(|| format!("failed to take down netns '{name}'"))?;
+    Ok(occupants.warning(name))
 }
 
 fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>, failures: &mut Failures) {

@@ -18,8 +18,16 @@ pub struct Occupants {
     /// Services that systemd runs, all of whose processes are inside, each with one of these. That leaves out what runs a command
     /// inside (cron, a monitoring agent), and what a service that has stopped has left.
     pub services: BTreeMap<String, u32>,
-    /// Any other process, with its name: somebody's shell.
-    pub others: BTreeMap<u32, String>,
+    /// Any other process: somebody's shell.
+    pub others: BTreeMap<u32, Occupant>,
+}
+
+/// A process that is no service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Occupant {
+    pub command: String,
+    /// The unit that it is in, or that left it behind: a session, a service that has stopped.
+    pub unit: Option<String>,
 }
 
 impl Occupants {
@@ -27,6 +35,21 @@ impl Occupants {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.services.is_empty() && self.others.is_empty()
+    }
+
+    /// Says who keeps a namespace that was taken down in the kernel.
+    #[must_use]
+    pub fn warning(&self, name: &NetnsName) -> Option<String> {
+        let other = |(pid, Occupant { command, unit }): (&u32, &Occupant)| {
+            let of = unit.as_ref().map_or_else(String::new, |unit| format!(", of {unit}"));
+            format!("{command} (PID {pid}{of})")
+        };
+        let others: Vec<String> = self.others.iter().map(other).collect();
+        let kept = format!(
+            "netns '{name}' is down, but the kernel keeps it, without its links, as long as processes are in it: {}",
+            others.join(", ")
+        );
+        Some(kept).filter(|_| !others.is_empty())
     }
 }
 
@@ -60,7 +83,7 @@ pub fn occupants(names: &[NetnsName]) -> Result<BTreeMap<NetnsName, Occupants>> 
             }
             _ => {
                 let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                occupants.others.insert(pid, name.trim_end().to_owned());
+                occupants.others.insert(pid, Occupant { command: name.trim_end().to_owned(), unit: unit_of(pid) });
             }
         }
     }
