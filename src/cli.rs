@@ -37,6 +37,8 @@ pub enum Command {
     Confirm,
     /// Takes the changes of a `sync --confirm` back at once; what its timer runs.
     Rollback,
+    /// Removes what belongs to no configuration and to no unit that runs; only what netns-networkd has made.
+    Prune(Prune),
     /// Makes a namespace as the last sync recorded it; what netns@NAME.service runs.
     Up(Up),
     /// Removes a namespace; what netns@NAME.service runs when its last service has stopped.
@@ -70,6 +72,13 @@ pub struct Sync {
     /// Takes everything back after this many seconds unless it is confirmed: here, or by `netns-networkd confirm`.
     #[arg(long, value_name = "SECS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub confirm: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Shows what would go; removes nothing. Exit code 3 if there is anything.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! One file a verb: wiring and words, no work.
 
 mod check;
+mod prune;
 mod rollback;
 mod sync;
 
@@ -57,6 +58,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Sync(args) => sync::run(context, args),
         Command::Confirm => rollback::confirm(),
         Command::Rollback => rollback::rollback(context),
+        Command::Prune(args) => prune::run(context, &args),
         Command::Up(args) => {
             let changes = netns::up(&args.name, if args.live { Reach::Live } else { Reach::Whole })?;
             if context.verbose {

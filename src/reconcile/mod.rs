@@ -6,6 +6,7 @@ pub mod dhcp;
 pub mod host;
 mod keys;
 pub mod netns;
+pub mod prune;
 pub mod rollback;
 mod sockets;
 pub mod sync;

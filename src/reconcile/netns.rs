@@ -456,7 +456,10 @@ pub fn down(name: &NetnsName) -> Result<Option<String>> {
         failures.add(fs::remove(&lock_path));
     }
     failures.result().with_context(|| format!("failed to take down netns '{name}'"))?;
-    Ok(occupants.warning(name))
+    let kept = || {
+        format!("netns '{name}' is down, but the kernel keeps it, without its links, as long as processes are in it{}", occupants.list())
+    };
+    Ok((!occupants.is_empty()).then(kept))
 }
 
 fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>, failures: &mut Failures) {
@@ -540,16 +543,44 @@ fn links_inside(name: &NetnsName) -> Vec<KernelLink> {
     links
 }
 
+/// Finds the host ends of a namespace that is not there, by the names and MAC addresses that they are given; none while processes
+/// are in it without its name.
+pub fn stray_host_ends(name: &NetnsName, mut record: Netns) -> Result<Vec<(LinkName, u32)>> {
+    let mut host = Host::open()?;
+    resolve(name, &mut record, &mut host, &BTreeMap::new(), &Netns::default())?;
+    let mut ends = Vec::new();
+    for end in record.links.values().filter_map(|link| link.kind.host_end()) {
+        let found = netlink::link_by_name(&mut host.socket, end.name.as_str())?;
+        let found = found.filter(|found| found.kind.as_deref() == Some("veth") && found.mac == end.mac);
+        ends.extend(found.map(|found| (end.name.clone(), found.index)));
+    }
+    if !ends.is_empty() && find_lost(&record)?.is_some() {
+        ends.clear();
+    }
+    Ok(ends)
+}
+
+/// Removes a host end.
+pub fn remove_host_end(name: &LinkName, index: u32) -> Result<()> {
+    netlink::remove_links(&mut Socket::open()?, &[index]).with_context(|| format!("failed to remove host end '{name}'"))
+}
+
+/// Lists the ports of a bridge.
+pub fn ports(bridge: &LinkName) -> Result<Vec<String>> {
+    let mut socket = Socket::open()?;
+    let Some(bridge) = netlink::link_by_name(&mut socket, bridge.as_str())? else { return Ok(Vec::new()) };
+    Ok(netlink::links(&mut socket)?.into_iter().filter(|link| link.master == Some(bridge.index)).map(|link| link.name).collect())
+}
+
 /// Removes a bridge whose table is gone from the configuration, for networkd never deletes a device. Gives the ports that are
 /// not `ours` and keep it from being removed; none if it has gone.
 pub fn remove_bridge(name: &LinkName, ours: impl Fn(&LinkName) -> bool) -> Result<Vec<String>> {
-    let mut socket = Socket::open()?;
-    let Some(bridge) = netlink::link_by_name(&mut socket, name.as_str())? else { return Ok(Vec::new()) };
-    let ports = netlink::links(&mut socket)?.into_iter().filter(|link| link.master == Some(bridge.index)).map(|link| link.name);
-    let others: Vec<String> = ports.filter(|port| !LinkName::parse(port).is_ok_and(|port| ours(&port))).collect();
+    let others: Vec<String> = ports(name)?.into_iter().filter(|port| !LinkName::parse(port).is_ok_and(|port| ours(&port))).collect();
     if !others.is_empty() {
         return Ok(others);
     }
+    let mut socket = Socket::open()?;
+    let Some(bridge) = netlink::link_by_name(&mut socket, name.as_str())? else { return Ok(Vec::new()) };
     netlink::remove_links(&mut socket, &[bridge.index]).with_context(|| format!("failed to remove bridge '{name}'"))?;
     Ok(Vec::new())
 }

@@ -109,6 +109,8 @@ pub(super) struct Run<'a> {
     pub(super) target: Option<State>,
     /// The namespaces that are to stay.
     pub(super) known: BTreeSet<NetnsName>,
+    /// Namespaces that are as good as gone.
+    pub(super) gone: BTreeSet<NetnsName>,
 }
 
 /// Both sides of the diff, and what else was seen.
@@ -128,7 +130,7 @@ pub(super) struct Situation {
 
 impl<'a> Run<'a> {
     pub(super) fn new(options: &'a Options, config: &'a Config, manifest: Manifest, tell: &'a mut dyn FnMut(Event)) -> Self {
-        Self { options, config, bus: None, manifest, tell, target: None, known: BTreeSet::new() }
+        Self { options, config, bus: None, manifest, tell, target: None, known: BTreeSet::new(), gone: BTreeSet::new() }
     }
 
     pub(super) fn go(&mut self) -> Result<Outcome> {
@@ -204,7 +206,7 @@ impl<'a> Run<'a> {
     }
 
     /// Observes everything that the configuration or the manifest is about.
-    fn look(&mut self) -> Result<Situation> {
+    pub(super) fn look(&mut self) -> Result<Situation> {
         let root = &self.options.root;
         let (facts, left_out) = host::facts(root, &self.manifest, self.config)?;
         let mut desired = match &self.target {
@@ -219,8 +221,9 @@ impl<'a> Run<'a> {
             desired = State { files: desired.files, ..State::default() };
             return Ok(Situation { observed, desired, left_out, ..Situation::default() });
         }
-        let mut running = host::running_netns()?;
-        let held = host::held_netns()?;
+        let (mut running, mut held) = (host::running_netns()?, host::held_netns()?);
+        running.retain(|name| !self.gone.contains(name));
+        held.retain(|name| !self.gone.contains(name));
         // one that a run held when it was cut off may be about to come up
         let there: BTreeSet<&NetnsName> = running.iter().chain(&held).collect();
         let retired: Vec<_> = there.into_iter().filter(|name| !self.known.contains(name)).cloned().collect();

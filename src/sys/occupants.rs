@@ -37,19 +37,16 @@ impl Occupants {
         self.services.is_empty() && self.others.is_empty()
     }
 
-    /// Says who keeps a namespace that was taken down in the kernel.
+    /// Names all that are inside: `: nginx.service (PID 7), bash (PID 8, of session-1.scope)`; empty if there are none.
     #[must_use]
-    pub fn warning(&self, name: &NetnsName) -> Option<String> {
-        let other = |(pid, Occupant { command, unit }): (&u32, &Occupant)| {
+    pub fn list(&self) -> String {
+        let services = self.services.iter().map(|(unit, pid)| format!("{unit} (PID {pid})"));
+        let others = self.others.iter().map(|(pid, Occupant { command, unit })| {
             let of = unit.as_ref().map_or_else(String::new, |unit| format!(", of {unit}"));
             format!("{command} (PID {pid}{of})")
-        };
-        let others: Vec<String> = self.others.iter().map(other).collect();
-        let kept = format!(
-            "netns '{name}' is down, but the kernel keeps it, without its links, as long as processes are in it: {}",
-            others.join(", ")
-        );
-        Some(kept).filter(|_| !others.is_empty())
+        });
+        let all: Vec<String> = services.chain(others).collect();
+        if all.is_empty() { String::new() } else { format!(": {}", all.join(", ")) }
     }
 }
 
