@@ -19,7 +19,7 @@ use crate::{
     diff::{Change, diff},
     error::Failures,
     model::{LinkName, NetnsName},
-    plan::{Plan, Request, plan},
+    plan::{Plan, Request, Step, plan},
     sys::{
         fs::{self, Lock, Root},
         manifest::Manifest,
@@ -50,7 +50,8 @@ pub fn prune(dry_run: bool, tell: &mut dyn FnMut(Event)) -> Result<bool> {
             .context("hint: run `netns-networkd sync` first");
     }
     let options = Options { root, names: Vec::new(), restart: false, force: false, dry_run, confirm: None };
-    let mut prune = Prune { run: Run::new(&options, &config, manifest, tell), found: false, failures: Failures::default() };
+    let mut prune =
+        Prune { run: Run::new(&options, &config, manifest, tell), ends: BTreeSet::new(), found: false, failures: Failures::default() };
     prune.go()?;
     let Prune { found, failures, .. } = prune;
     failures.result()?;
@@ -59,6 +60,8 @@ pub fn prune(dry_run: bool, tell: &mut dyn FnMut(Event)) -> Result<bool> {
 
 struct Prune<'a> {
     run: Run<'a>,
+    /// Host ends that go.
+    ends: BTreeSet<LinkName>,
     found: bool,
     failures: Failures,
 }
@@ -76,19 +79,24 @@ impl Prune<'_> {
     fn go(&mut self) -> Result<()> {
         let known = self.known()?;
         for name in &known.leaked {
+            let applied = netns::read_applied(name).ok().flatten().unwrap_or_default();
+            self.ends.extend(applied.links.values().filter_map(|link| link.kind.host_end()).map(|end| end.name.clone()));
             self.remove(format!("remove network namespace '{name}'"), || netns::down(name).map(drop));
         }
         for name in known.all.difference(&known.in_use).filter(|name| !known.leaked.contains(name)) {
             self.host_ends_of(name)?;
             self.volatile_files_of(name)?;
         }
-        self.run.gone.clone_from(&known.leaked);
+        self.run.gone = known.all.difference(&known.in_use).cloned().collect();
         let situation = self.run.look()?;
         let plan = self.plan(&situation, &known)?;
         plan.kept.iter().for_each(|kept| self.warn(kept.to_string()));
         self.found |= !plan.steps.is_empty();
         if self.run.options.dry_run {
-            plan.steps.iter().for_each(|step| (self.run.tell)(Event::Done(format!("would {step}"))));
+            for step in &plan.steps {
+                let line = if let Step::RemoveFile { path } = step { format!("remove file {}", path.display()) } else { step.to_string() };
+                (self.run.tell)(Event::Done(format!("would {line}")));
+            }
         } else if !plan.steps.is_empty() {
             self.run.apply(&plan, &situation)?;
         }
@@ -145,8 +153,10 @@ impl Prune<'_> {
 
     /// Removes host ends of a namespace that nothing else is left of.
     fn host_ends_of(&mut self, name: &NetnsName) -> Result<()> {
-        let Some(record) = netns::read_record(name)? else { return Ok(()) };
+        // of a broken record nobody can tell
+        let Ok(Some(record)) = netns::read_record(name) else { return Ok(()) };
         for (end, index) in netns::stray_host_ends(name, record)? {
+            self.ends.insert(end.clone());
             self.remove(format!("remove host end '{end}' of netns '{name}'"), || netns::remove_host_end(&end, index));
         }
         Ok(())
@@ -178,23 +188,25 @@ impl Prune<'_> {
         let mut ports = BTreeMap::new();
         for change in &changes {
             if let Change::HostLink { name, after: None, .. } = change {
-                ports.insert(name.clone(), netns::ports(name)?);
+                let mut others = netns::ports(name)?;
+                others.retain(|port| !LinkName::parse(port).is_ok_and(|port| self.ends.contains(&port)));
+                ports.extend(Some((name.clone(), others)).filter(|(_, others)| !others.is_empty()));
             }
         }
-        ports.retain(|_, ports| !ports.is_empty());
         for (bridge, ports) in &ports {
             let ports = ports.join(", ");
             self.warn(format!(
                 "bridge '{bridge}' is no longer in the configuration and stays for `netns-networkd sync`: it has ports ({ports})"
             ));
         }
+        let ends = &self.ends;
         let goes = |change: &&Change| match change {
             Change::HostLink { name, after: None, .. } => !ports.contains_key(name),
             Change::RemoveFile { path, .. } => match need(path, situation) {
                 Some(Need::Netns(name)) => !known.in_use.contains(&name),
                 Some(Need::Unit { runs }) => !runs,
                 Some(Need::Bridge(name)) => !ports.contains_key(&name),
-                Some(Need::Link(name)) => host::links([name]).is_ok_and(|links| links.is_empty()),
+                Some(Need::Link(name)) => ends.contains(&name) || host::links([name]).is_ok_and(|links| links.is_empty()),
                 None => false,
             },
             _ => false,
