@@ -401,7 +401,8 @@ fn diff_host_end(before: &HostEnd, after: &HostEnd, phases: &mut Phases) {
     phases.last.extend(before.addresses.difference(addresses).map(remove));
     let add = |to: &IpNet| NetnsChange::AddHostRoute { host_end: host_end(), to: *to };
     let remove = |to: &IpNet| NetnsChange::RemoveHostRoute { host_end: host_end(), to: *to };
-    phases.links.extend(routes.difference(&before.routes).map(add));
+    // when it is up
+    phases.add.extend(routes.difference(&before.routes).map(add));
     phases.last.extend(before.routes.difference(routes).map(remove));
 }
 

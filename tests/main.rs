@@ -13,6 +13,7 @@ mod host_boot;
 mod host_confirm;
 mod host_dhcp;
 mod host_dns;
+mod host_drift;
 mod host_failures;
 mod host_main;
 mod host_outside;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         host_boot::trials,
         host_confirm::trials,
         host_dhcp::trials,
+        host_drift::trials,
         host_dns::trials,
         host_failures::trials,
         host_main::trials,

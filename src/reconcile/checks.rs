@@ -29,7 +29,11 @@ impl Run<'_> {
         let mut reasons = Vec::new();
         for (name, bridge) in &self.config.bridges {
             let source = &bridge.source;
-            let ours = self.manifest.files.contains_key(&networkd_path("bridge", name, "netdev"));
+            let netdev = networkd_path("bridge", name, "netdev");
+            // where the manifest was lost, the file tells
+            let content = |state: &State| state.files.get(&netdev).map(|file| file.content.clone());
+            let (found, wanted) = (content(&situation.observed), content(&situation.desired));
+            let ours = self.manifest.files.contains_key(&netdev) || (found.is_some() && (found == wanted || self.options.force));
             if let Some(link) = situation.observed.links.get(name).filter(|_| !ours) {
                 let what = if link.is_bridge { "bridge" } else { "link" };
                 reasons.push(format!(

@@ -344,6 +344,8 @@ fn cannot_be_bound(root: &Root, name: &str, entry: &fs::Entry) -> Option<String>
 }
 
 fn describe(bus: &Bus, name: &LinkName) -> Option<serde_json::Value> {
+    // a question would start it
+    bus.networkd_runs().ok().filter(|runs| *runs)?;
     serde_json::from_str(&bus.describe_link(name.as_str()).ok()?).ok()
 }
 

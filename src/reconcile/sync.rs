@@ -12,9 +12,10 @@ use anyhow::{Context, Result, anyhow};
 use super::{host, netns, rollback};
 use crate::{
     config::Config,
+    derive::sha256,
     desired::{self, NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
     diff::{Change, NetnsChange, diff},
-    model::{File, HostLink, Link, LinkName, NetnsName, Place, State, Unit, UnitName},
+    model::{File, HostLink, Link, LinkName, NetnsName, Place, Provenance, State, Unit, UnitName},
     plan::{Pending, Plan, Request, Step, plan},
     sys::{
         bus::{Bus, LoadedUnit},
@@ -174,6 +175,9 @@ impl<'a> Run<'a> {
                 }
                 outcome.plan = plan.clone();
             }
+            if round == 0 && !self.options.dry_run {
+                self.adopt_files(&situation)?;
+            }
             // a run that was cut off may have left no more than its temporary files
             if self.options.dry_run || (plan.steps.is_empty() && !self.manifest.unfinished) {
                 break;
@@ -195,6 +199,20 @@ impl<'a> Run<'a> {
             rollback::restart_timer(self.bus()?)?;
         }
         Ok(outcome)
+    }
+
+    /// Takes files for ours again that are as we write them, where the manifest was lost.
+    fn adopt_files(&mut self, situation: &Situation) -> Result<()> {
+        let observed = &situation.observed.files;
+        let is_ours = |path: &PathBuf, file: &File| {
+            observed.get(path).is_some_and(|found| found.provenance == Provenance::Foreign && found.content == file.content)
+        };
+        let ours: Vec<_> = situation.desired.files.iter().filter(|(path, file)| is_ours(path, file)).collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
+        self.manifest.files.extend(ours.into_iter().map(|(path, file)| (path.clone(), BTreeSet::from([sha256(&file.content)]))));
+        self.manifest.write(&self.options.root)
     }
 
     pub(super) fn bus(&mut self) -> Result<&Bus> {

@@ -400,7 +400,13 @@ pub fn drift(netns: &Netns) -> impl Strategy<Value = Drift> + use<> {
         subsequence(names, 0..=count).prop_map(move |names| names.into_iter().enumerate().map(called).collect())
     };
     let rules: Vec<Rule> = [false, true].into_iter().flat_map(Rule::of_the_kernel).collect();
-    (any::<bool>(), subsequence(rules, 0..=3), some(links), some(ends)).prop_map(|(loopback_is_down, lost_rules, renamed, renamed_ends)| {
-        Drift { loopback_is_down, lost_rules: lost_rules.into_iter().collect(), renamed, renamed_ends }
-    })
+    (any::<bool>(), any::<bool>(), subsequence(rules, 0..=3), some(links), some(ends)).prop_map(
+        |(is_nameless, loopback_is_down, lost_rules, renamed, renamed_ends)| Drift {
+            is_nameless,
+            loopback_is_down,
+            lost_rules: lost_rules.into_iter().collect(),
+            renamed,
+            renamed_ends,
+        },
+    )
 }

@@ -111,6 +111,7 @@ impl Kernel {
                 assert_eq!(self.link(&name).kind.host_end().map(|end| &end.name), host_end.as_ref());
                 self.link(&name).mtu = Some(mtu);
             }
+            NetnsChange::Name => self.0.drift.is_nameless = false,
             NetnsChange::RenameLink { name, called } => assert_eq!(self.0.drift.renamed.remove(&name), Some(called)),
             NetnsChange::RenameHostEnd { host_end, called } => assert_eq!(self.0.drift.renamed_ends.remove(&host_end), Some(called)),
             NetnsChange::SetUp { name, host_end: _ } if name == LinkName::loopback() => self.0.drift.loopback_is_down = false,
