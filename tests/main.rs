@@ -17,6 +17,7 @@ mod host_drift;
 mod host_failures;
 mod host_main;
 mod host_outside;
+mod host_prune;
 mod host_published;
 mod host_sockets;
 mod host_sync;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         host_failures::trials,
         host_main::trials,
         host_outside::trials,
+        host_prune::trials,
         host_published::trials,
         host_sockets::trials,
         host_sync::trials,

@@ -87,7 +87,7 @@ impl Prune<'_> {
             self.host_ends_of(name)?;
             self.volatile_files_of(name)?;
         }
-        self.run.gone = known.all.difference(&known.in_use).cloned().collect();
+        self.run.gone = Some(known.all.difference(&known.in_use).cloned().collect());
         let situation = self.run.look()?;
         let plan = self.plan(&situation, &known)?;
         plan.kept.iter().for_each(|kept| self.warn(kept.to_string()));
@@ -138,7 +138,14 @@ impl Prune<'_> {
             all.extend(fs::list(Path::new(folder))?.iter().filter_map(|entry| named(&entry.path, &suffixes)));
         }
         let unit = |name: &NetnsName| format!("netns@{name}.service");
-        let run = self.run.bus()?.running(&all.iter().map(unit).collect::<Vec<_>>())?;
+        let bus = self.run.bus()?;
+        let mut run = bus.running(&all.iter().map(unit).collect::<Vec<_>>())?;
+        for unit in bus.without_file(&run.iter().cloned().collect::<Vec<_>>())? {
+            // it is not stopped when nobody needs it any more
+            if bus.needed_by(&unit)?.is_empty() {
+                run.remove(&unit);
+            }
+        }
         let mut in_use: BTreeSet<NetnsName> = all.iter().filter(|name| run.contains(&unit(name))).cloned().collect();
         let (inside, nameless) = (occupants(&made)?, netns::nameless(&made)?);
         for name in made.iter().filter(|name| inside.contains_key(name) || nameless.contains_key(name)) {

@@ -110,8 +110,8 @@ pub(super) struct Run<'a> {
     pub(super) target: Option<State>,
     /// The namespaces that are to stay.
     pub(super) known: BTreeSet<NetnsName>,
-    /// Namespaces that are as good as gone.
-    pub(super) gone: BTreeSet<NetnsName>,
+    /// For `prune`: these namespaces are as good as gone, and what is in the others does not matter.
+    pub(super) gone: Option<BTreeSet<NetnsName>>,
 }
 
 /// Both sides of the diff, and what else was seen.
@@ -131,7 +131,7 @@ pub(super) struct Situation {
 
 impl<'a> Run<'a> {
     pub(super) fn new(options: &'a Options, config: &'a Config, manifest: Manifest, tell: &'a mut dyn FnMut(Event)) -> Self {
-        Self { options, config, bus: None, manifest, tell, target: None, known: BTreeSet::new(), gone: BTreeSet::new() }
+        Self { options, config, bus: None, manifest, tell, target: None, known: BTreeSet::new(), gone: None }
     }
 
     pub(super) fn go(&mut self) -> Result<Outcome> {
@@ -240,8 +240,10 @@ impl<'a> Run<'a> {
             return Ok(Situation { observed, desired, left_out, ..Situation::default() });
         }
         let (mut running, mut held) = (host::running_netns()?, host::held_netns()?);
-        running.retain(|name| !self.gone.contains(name));
-        held.retain(|name| !self.gone.contains(name));
+        if let Some(gone) = &self.gone {
+            running.retain(|name| !gone.contains(name));
+            held.retain(|name| !gone.contains(name));
+        }
         // one that a run held when it was cut off may be about to come up
         let there: BTreeSet<&NetnsName> = running.iter().chain(&held).collect();
         let retired: Vec<_> = there.into_iter().filter(|name| !self.known.contains(name)).cloned().collect();
@@ -276,7 +278,7 @@ impl<'a> Run<'a> {
         }
         self.look_at_clients(&running, &mut observed, &mut desired)?;
         // what is only left over is brought up and taken down
-        running.retain(|name| !left.contains(name));
+        running.retain(|name| !left.contains(name) && self.gone.is_none());
         observed.netns = host::netns(&mut desired, &running)?.netns;
         Ok(Situation { observed, desired, loaded, left_out, retired, held, left, occupants })
     }
