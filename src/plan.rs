@@ -39,7 +39,7 @@ pub enum Step {
     Restart(Vec<Restart>),
     /// Sets what networkd does not change on a link that is there.
     SetLink(LinkName),
-    /// Makes networkd set up a bridge again whose file has not changed: it does not look after what it has configured.
+    /// Makes networkd set up a link again whose file has not changed: it does not look after what it has configured.
     Reconfigure(LinkName),
     RemoveBridge(LinkName),
 }
@@ -154,6 +154,8 @@ pub struct Request {
     pub reload: bool,
     /// A look after the first: networkd has read its files, and needs not be told again of what it has not done.
     pub again: bool,
+    /// The links of ours that VLAN links of ours are on.
+    pub parents: BTreeMap<LinkName, LinkName>,
 }
 
 fn is_in(path: &Path, directory: &str) -> bool {
@@ -202,7 +204,13 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
             }
             Change::HostLink { name, after: None, .. } => after.push(Step::RemoveBridge(name.clone())),
             // networkd makes it; a link that is not there at all comes when its hardware does
-            Change::HostLink { before: None, .. } => networkd |= !request.again,
+            Change::HostLink { name, before: None, .. } => {
+                networkd |= !request.again;
+                // what stands on another link networkd makes when it sets that up
+                let parent = request.parents.get(name).filter(|parent| !new_bridges.contains(*parent));
+                let parent = parent.filter(|_| !written.contains(&networkd_path("vlan", name, "netdev")));
+                again.extend(parent.map(|parent| Step::Reconfigure(parent.clone())));
+            }
             Change::HostLink { name, before: Some(before), after: Some(after) } => {
                 networkd |= !request.again;
                 let kind = if after.is_bridge { "bridge" } else { "uplink" };
@@ -267,6 +275,7 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     plan.steps.extend(files);
     plan.steps.extend(networkd.then_some(Step::ReloadNetworkd));
     // namespaces wait for bridges that are down
+    again.dedup();
     plan.steps.extend(again);
     // one that is held for as long as a process is in it needs no second hold
     let begin = hold.iter().filter(|name| !(needed.contains(*name) && request.held.contains(*name)));

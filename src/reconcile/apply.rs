@@ -114,7 +114,7 @@ impl Run<'_> {
                 Step::SetLink(name) if plan.steps.contains(&Step::Reconfigure(name.clone())) => None,
                 Step::SetLink(name) | Step::Reconfigure(name) => {
                     let of_link = |c: &&Change| matches!(c, Change::HostLink { name: changed, .. } if changed == name);
-                    plan.changes.iter().find(of_link).map(ToString::to_string)
+                    Some(plan.changes.iter().find(of_link).map_or_else(|| step.to_string(), ToString::to_string))
                 }
                 other => Some(other.to_string()),
             };

@@ -210,25 +210,32 @@ impl Run<'_> {
         vlans.collect()
     }
 
-    /// Lists the VLAN links that networkd makes: those whose parent is ours, or has them in its `.network` file.
-    pub(super) fn vlans_to_come(&mut self) -> BTreeSet<LinkName> {
+    /// Lists the VLAN links on links that are ours, too.
+    pub(super) fn own_vlans(&self) -> BTreeMap<LinkName, LinkName> {
         let bridges = &self.config.bridges;
         let is_ours =
             |link: &LinkName| bridges.contains_key(link) || bridges.values().any(|b| b.uplinks.iter().any(|uplink| uplink.name() == link));
-        let mut vlans = self.vlans();
-        vlans.retain(|(name, parent)| {
-            let file = self.bus().ok().and_then(|bus| host::network_file(bus, parent));
+        self.vlans().into_iter().filter(|(_, parent)| is_ours(parent)).collect()
+    }
+
+    /// Lists the VLAN links that networkd makes: those whose parent is ours, or has them in its `.network` file.
+    pub(super) fn vlans_to_come(&mut self) -> BTreeSet<LinkName> {
+        let mut to_come: BTreeSet<LinkName> = self.own_vlans().into_keys().collect();
+        for (name, parent) in self.vlans() {
+            let file = self.bus().ok().and_then(|bus| host::network_file(bus, &parent));
             let text = || file.and_then(|file| fs::read_text(&file).ok().flatten()).unwrap_or_default();
-            is_ours(parent) || text().lines().any(|line| line.trim() == format!("VLAN={name}"))
-        });
-        vlans.into_iter().map(|(name, _)| name).collect()
+            if !to_come.contains(&name) && text().lines().any(|line| line.trim() == format!("VLAN={name}")) {
+                to_come.insert(name);
+            }
+        }
+        to_come
     }
 
     /// Says what is missing for a VLAN link whose parent somebody else configures: networkd makes it for the parent's own file.
     pub(super) fn how_to_stack(&mut self, name: &LinkName) -> String {
         let Some((_, parent)) = self.vlans().into_iter().find(|(vlan, _)| vlan == name) else { return String::new() };
         if self.vlans_to_come().contains(name) {
-            return String::new();
+            return format!("\n  hint: `networkctl reconfigure {parent}` makes systemd-networkd make it again");
         }
         let file = self.bus().ok().and_then(|bus| host::network_file(bus, &parent));
         let file = file.map_or_else(|| format!("a .network file for '{parent}'"), |file| file.display().to_string());

@@ -154,6 +154,7 @@ impl<'a> Run<'a> {
                 stuck: hold_back(&mut changes),
                 reload: self.manifest.unfinished && self.options.root.is_host(),
                 again: round > 0,
+                parents: self.own_vlans(),
             };
             let mut plan = plan(changes, &request);
             plan.pending.extend(situation.retired.iter().map(|name| Pending::Retired { name: name.clone(), users: BTreeSet::new() }));
