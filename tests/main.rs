@@ -1,7 +1,7 @@
 //! The one test runner. Each behaviour has a file here with `pub fn trials() -> Vec<Trial>`, named in `main`.
 
 // src keeps files, processes and the environment in one room; a test is all effects.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod common;
 mod config;

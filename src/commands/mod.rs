@@ -1,5 +1,10 @@
 //! One file a verb: wiring and words, no work.
 
+/// `println!` that does not end the program where nobody reads what it says.
+macro_rules! say { ($($text:tt)*) => { crate::sys::terminal::say(format_args!($($text)*)) } }
+/// `eprintln!` that does not, either.
+macro_rules! complain { ($($text:tt)*) => { crate::sys::terminal::complain(format_args!($($text)*)) } }
+
 mod check;
 mod rollback;
 mod sync;
@@ -60,7 +65,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Up(args) => {
             let changes = netns::up(&args.name, if args.live { Reach::Live } else { Reach::Whole })?;
             if context.verbose {
-                changes.iter().for_each(|change| println!("{change}"));
+                changes.iter().for_each(|change| say!("{change}"));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -72,10 +77,10 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
 
 fn report(context: &Context, error: &Error) -> ExitCode {
     if let Some(faults) = error.downcast_ref::<Faults>() {
-        eprintln!("{}", faults.render(context.color.1).trim_end());
+        complain!("{}", faults.render(context.color.1).trim_end());
         return ExitCode::from(USAGE);
     }
     let word = if context.color.1 { "\x1b[1;31merror\x1b[0m" } else { "error" };
-    eprintln!("{word}: {}", error::render(error));
+    complain!("{word}: {}", error::render(error));
     ExitCode::from(if error.downcast_ref::<Refused>().is_some() { USAGE } else { FAILED })
 }

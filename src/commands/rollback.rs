@@ -24,19 +24,19 @@ pub fn confirm() -> Result<ExitCode> {
 pub fn rollback(context: &Context) -> Result<ExitCode> {
     let warning = if context.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" };
     let outcome = rollback::rollback(&mut |event| match event {
-        Event::Done(line) => println!("{line}"),
-        Event::Warning(text) => eprintln!("{warning}: {text}"),
+        Event::Done(line) => say!("{line}"),
+        Event::Warning(text) => complain!("{warning}: {text}"),
     })?;
-    outcome.pending.iter().for_each(|pending| println!("pending: {pending}"));
-    outcome.unverified.iter().for_each(|unverified| eprintln!("{warning}: {unverified}"));
-    println!("all changes were taken back; the configuration still asks for them: `netns-networkd sync --dry-run` shows them");
+    outcome.pending.iter().for_each(|pending| say!("pending: {pending}"));
+    outcome.unverified.iter().for_each(|unverified| complain!("{warning}: {unverified}"));
+    say!("all changes were taken back; the configuration still asks for them: `netns-networkd sync --dry-run` shows them");
     Ok(if outcome.unverified.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(UNVERIFIED) })
 }
 
 /// Asks whether the changes may stay, where there is somebody to ask; says how to answer, where there is none.
 pub fn ask(context: &Context, limit: Duration) -> Result<ExitCode> {
     if !terminal::can_ask() {
-        println!("waiting: everything goes back in {} s unless `netns-networkd confirm` is run", limit.as_secs());
+        say!("waiting: everything goes back in {} s unless `netns-networkd confirm` is run", limit.as_secs());
         return Ok(ExitCode::SUCCESS);
     }
     let deadline = Instant::now() + limit;
@@ -47,11 +47,11 @@ pub fn ask(context: &Context, limit: Duration) -> Result<ExitCode> {
             Answer::Yes => return confirm(),
             Answer::No => return rollback(context).map(|_| ExitCode::from(FAILED)),
             Answer::None if !rollback::is_waiting() => {
-                println!("\nanswered by somebody else");
+                say!("\nanswered by somebody else");
                 return Ok(ExitCode::SUCCESS);
             }
             Answer::None if left.is_zero() => {
-                println!("\nno answer: everything goes back");
+                say!("\nno answer: everything goes back");
                 return Ok(ExitCode::from(FAILED));
             }
             Answer::None => {}

@@ -26,7 +26,7 @@ pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
             bail!("--confirm is for the running host: an image can be made again");
         }
         terminal::on_interrupt(|| {
-            eprintln!("\ninterrupted: everything goes back");
+            complain!("\ninterrupted: everything goes back");
             // a run that was cut off goes back when it has let go of the lock
             let _ = rollback::start();
             super::rollback::INTERRUPTED
@@ -34,21 +34,21 @@ pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
     }
     let warning = if context.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" };
     let outcome = sync(&options, &mut |event| match event {
-        Event::Done(line) => println!("{line}"),
-        Event::Warning(text) => eprintln!("{warning}: {text}"),
+        Event::Done(line) => say!("{line}"),
+        Event::Warning(text) => complain!("{warning}: {text}"),
     });
     if outcome.is_err() && confirm.is_some() && rollback::is_waiting() {
-        eprintln!("what was changed goes back in time, or at once with `netns-networkd rollback`");
+        complain!("what was changed goes back in time, or at once with `netns-networkd rollback`");
     }
     let outcome = outcome?;
     if dry_run {
         show_plan(context, &outcome);
     }
     for pending in &outcome.pending {
-        println!("pending: {pending}");
+        say!("pending: {pending}");
     }
     for unverified in &outcome.unverified {
-        eprintln!("{warning}: {unverified}");
+        complain!("{warning}: {unverified}");
     }
     if let Some(limit) = confirm.filter(|_| outcome.waits) {
         return super::rollback::ask(context, limit);
@@ -70,19 +70,19 @@ fn show_plan(context: &Context, outcome: &Outcome) {
             let new = if after.is_empty() { "/dev/null".to_owned() } else { new };
             let diff = TextDiff::from_lines(before, after).unified_diff().header(&old, &new).to_string();
             for line in diff.lines() {
-                println!("{}", paint(line, context.color.0));
+                say!("{}", paint(line, context.color.0));
             }
         }
     }
     let files = |step: &&Step| !matches!(step, Step::WriteFile { .. } | Step::RemoveFile { .. });
     for step in outcome.plan.steps.iter().filter(files) {
-        println!("would {step}");
+        say!("would {step}");
         if let Step::Converge(netns) = step {
             for change in &outcome.plan.changes {
                 if let Change::Netns { name, change } = change
                     && name == netns
                 {
-                    println!("  {change}");
+                    say!("  {change}");
                 }
             }
         }

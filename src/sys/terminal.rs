@@ -1,6 +1,7 @@
 //! The terminal, if there is one.
 
 use std::{
+    fmt::Display,
     io::{IsTerminal, Write, stderr, stdin, stdout},
     time::Duration,
 };
@@ -22,6 +23,16 @@ pub fn colors(choice: ColorChoice) -> (bool, bool) {
     }
 }
 
+/// Prints a line. That nobody reads it (`| head`, a lost connection) is no reason to leave work half done, as `println!` would.
+pub fn say(line: impl Display) {
+    let _ = writeln!(stdout(), "{line}");
+}
+
+/// Prints a line on standard error: see [`say`].
+pub fn complain(line: impl Display) {
+    let _ = writeln!(stderr(), "{line}");
+}
+
 /// Tells whether somebody can be asked something.
 #[must_use]
 pub fn can_ask() -> bool {
@@ -39,8 +50,7 @@ pub enum Answer {
 
 /// Asks a question, on the line where the last one is, and waits for the answer.
 pub fn ask(question: &str, limit: Duration) -> Result<Answer> {
-    print!("{question}");
-    stdout().flush().context("failed to ask")?;
+    write!(stdout(), "{question}").and_then(|()| stdout().flush()).context("failed to ask")?;
     let timeout = Timespec { tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: limit.subsec_nanos().into() };
     match poll(&mut [PollFd::new(&stdin(), PollFlags::IN)], Some(&timeout)) {
         Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(Answer::None),
