@@ -39,6 +39,11 @@ pub enum Step {
     /// Sets what networkd does not change on a link that is there.
     SetLink(LinkName),
     RemoveBridge(LinkName),
+    /// Takes an uplink from a bridge that stays: networkd leaves it there when its file goes.
+    FreePort {
+        link: LinkName,
+        bridge: LinkName,
+    },
 }
 
 /// What is to be done, and what is not done.
@@ -130,6 +135,9 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
                 let step = Step::RemoveFile { path: path.clone() };
                 if drop_in { drop_ins.push(step) } else { files.push(step) }
             }
+            Change::HostLink { name, before: Some(HostLink { is_bridge: false, master: Some(bridge), .. }), after: None } => {
+                after.push(Step::FreePort { link: name.clone(), bridge: bridge.clone() });
+            }
             Change::HostLink { name, after: None, .. } => after.push(Step::RemoveBridge(name.clone())),
             // networkd makes it; a link that is not there at all comes when its hardware does
             Change::HostLink { name, before, after: Some(after) } => {
@@ -217,6 +225,7 @@ impl fmt::Display for Step {
             Self::Restart(unit) => write!(f, "restart {unit}"),
             Self::SetLink(name) => write!(f, "set link '{name}' as configured"),
             Self::RemoveBridge(name) => write!(f, "remove bridge '{name}'"),
+            Self::FreePort { link, bridge } => write!(f, "take link '{link}' from bridge '{bridge}'"),
         }
     }
 }

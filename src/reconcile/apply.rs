@@ -33,7 +33,15 @@ impl Run<'_> {
         let root = self.options.root.clone();
         let live = root.is_host();
         let needs_bus = |step: &Step| {
-            !matches!(step, Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::Converge(_) | Step::SetLink(_) | Step::RemoveBridge(_))
+            !matches!(
+                step,
+                Step::WriteFile { .. }
+                    | Step::RemoveFile { .. }
+                    | Step::Converge(_)
+                    | Step::SetLink(_)
+                    | Step::RemoveBridge(_)
+                    | Step::FreePort { .. }
+            )
         };
         if live && plan.steps.iter().any(needs_bus) {
             let networkd = plan.steps.contains(&Step::ReloadNetworkd);
@@ -167,6 +175,7 @@ impl Run<'_> {
                 }
                 Ok(())
             }
+            Step::FreePort { link, bridge } => netlink::take_from_bridge(&mut Socket::open()?, link, bridge),
             Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::Converge(_) | Step::SetLink(_) => Ok(()),
         }
     }

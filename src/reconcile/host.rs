@@ -73,6 +73,15 @@ pub fn former_bridges(manifest: &Manifest, desired: &State) -> Vec<LinkName> {
     manifest.files.keys().filter_map(name).filter(|name| !desired.links.contains_key(name) && !kept(name)).collect()
 }
 
+/// Lists the links that our files made ports of a bridge, and that the configuration names no more.
+#[must_use]
+pub fn former_uplinks(manifest: &Manifest, desired: &State) -> Vec<LinkName> {
+    let prefix = format!("{NETWORKD}/10-netns-networkd-uplink-");
+    let name = |path: &PathBuf| path.to_str()?.strip_prefix(&prefix)?.strip_suffix(".network").and_then(|n| LinkName::parse(n).ok());
+    let former = manifest.files.keys().filter(|path| !desired.files.contains_key(*path)).filter_map(name);
+    former.filter(|name| !desired.links.contains_key(name)).collect()
+}
+
 /// Lists the files of ours that make links ports of a bridge.
 pub fn uplink_files(root: &Root, manifest: &Manifest, bridge: &LinkName) -> Result<Vec<PathBuf>> {
     let prefix = format!("{NETWORKD}/10-netns-networkd-uplink-");

@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     desired::{self, NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
     diff::{Change, diff},
-    model::{File, LinkName, NetnsName, Place, State, Unit, UnitName},
+    model::{File, HostLink, LinkName, NetnsName, Place, State, Unit, UnitName},
     plan::{Pending, Plan, Request, Step, plan},
     sys::{
         bus::{Bus, LoadedUnit},
@@ -147,6 +147,14 @@ impl<'a> Run<'a> {
             outcome.pending = plan.pending.iter().chain(&stuck).map(ToString::to_string).collect();
             outcome.pending.extend(situation.retired.iter().map(|name| Pending::Retired { name: name.clone() }.to_string()));
             let waits_for_networkd = plan.steps.iter().all(|s| *s == Step::ReloadNetworkd);
+            if round == 1 && waits_for_networkd && !plan.steps.is_empty() {
+                // up to 255 it answers before it takes addresses away and puts them back, and may have done so under this look
+                if self.networkd_is_at(&plan.changes)? {
+                    let to_come = self.vlans_to_come();
+                    wait_for_links(self.bus()?, &situation.desired, &to_come)?;
+                }
+                continue;
+            }
             if round > 0 && (plan.steps.is_empty() || waits_for_networkd || round + 1 == ROUNDS) {
                 outcome.unverified = plan.changes.iter().map(|change| self.unverified(change, &situation)).collect();
                 break;
@@ -189,6 +197,14 @@ impl<'a> Run<'a> {
         Ok(self.bus.insert(bus))
     }
 
+    /// Tells whether networkd is still at work on a link that is not as it should be.
+    fn networkd_is_at(&mut self, changes: &[Change]) -> Result<bool> {
+        let links = changes.iter().filter_map(|change| if let Change::HostLink { name, .. } = change { Some(name) } else { None });
+        let links: Vec<_> = links.collect();
+        let bus = self.bus()?;
+        Ok(links.into_iter().any(|name| host::is_configuring(bus, name)))
+    }
+
     /// Observes everything that the configuration or the manifest is about.
     fn look(&mut self) -> Result<Situation> {
         let root = &self.options.root;
@@ -215,7 +231,11 @@ impl<'a> Run<'a> {
         }
         observed.files = host::files(root, &desired, &self.manifest)?;
         let former_bridges = host::former_bridges(&self.manifest, &desired);
-        observed.links = host::links(desired.links.keys().cloned().chain(former_bridges))?;
+        let former_uplinks = host::former_uplinks(&self.manifest, &desired);
+        observed.links = host::links(desired.links.keys().cloned().chain(former_bridges).chain(former_uplinks.iter().cloned()))?;
+        // one that networkd has taken from its bridge, or that goes free with it, needs no more
+        let stays = |link: &HostLink| link.master.as_ref().is_some_and(|bridge| desired.links.contains_key(bridge));
+        observed.links.retain(|name, link| !former_uplinks.contains(name) || stays(link));
 
         let mut former_units = host::former_units(&self.manifest, &desired);
         self.expand_templates(&mut desired, &mut former_units)?;

@@ -10,7 +10,7 @@ pub use message::{
     Numbers, Request, Side, add_placeholders, loopback_up, neighbour_timer, remove_address, remove_links, rename, requests, set_mac,
     spare_index,
 };
-pub use port::{host_ends, set_host_link, vlans};
+pub use port::{host_ends, put_on_bridge, set_down, set_host_link, take_from_bridge, vlans};
 pub use read::{
     AddressState, KernelLink, PortState, RouteState, RuleState, addresses, link_by_index, link_by_name, links, routes, routes_of, rules,
 };
