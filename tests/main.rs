@@ -17,6 +17,7 @@ mod host_failures;
 mod host_main;
 mod host_outside;
 mod host_published;
+mod host_rollback;
 mod host_sockets;
 mod host_sync;
 mod host_units;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         host_main::trials,
         host_outside::trials,
         host_published::trials,
+        host_rollback::trials,
         host_sockets::trials,
         host_sync::trials,
         host_units::trials,

@@ -33,18 +33,19 @@ pub fn rollback(context: &Context) -> Result<ExitCode> {
     Ok(if outcome.unverified.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(UNVERIFIED) })
 }
 
-/// Asks whether the changes may stay, where there is somebody to ask; says how to answer, where there is none.
-pub fn ask(context: &Context, limit: Duration) -> Result<ExitCode> {
+/// Asks whether the changes may stay, where there is somebody to ask; says how to answer, where there is none. `code` is that of
+/// the sync.
+pub fn ask(context: &Context, limit: Duration, code: ExitCode) -> Result<ExitCode> {
     if !terminal::can_ask() {
         say!("waiting: everything goes back in {} s unless `netns-networkd confirm` is run", limit.as_secs());
-        return Ok(ExitCode::SUCCESS);
+        return Ok(code);
     }
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let question = format!("\rKeep these changes? They are taken back in {} s. [y/N] ", left.as_secs_f32().ceil());
         match terminal::ask(&question, left.min(Duration::from_secs(1)))? {
-            Answer::Yes => return confirm(),
+            Answer::Yes => return confirm().map(|_| code),
             Answer::No => return rollback(context).map(|_| ExitCode::from(FAILED)),
             Answer::None if !rollback::is_waiting() => {
                 say!("\nanswered by somebody else");

@@ -26,9 +26,13 @@ pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
             bail!("--confirm is for the running host: an image can be made again");
         }
         terminal::on_interrupt(|| {
-            complain!("\ninterrupted: everything goes back");
-            // a run that was cut off goes back when it has let go of the lock
-            let _ = rollback::start();
+            if rollback::is_ours() {
+                complain!("\ninterrupted: everything goes back");
+                // when this run has let go of the lock
+                let _ = rollback::start();
+            } else {
+                complain!("\ninterrupted: nothing was changed");
+            }
             super::rollback::INTERRUPTED
         });
     }
@@ -37,7 +41,7 @@ pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
         Event::Done(line) => say!("{line}"),
         Event::Warning(text) => complain!("{warning}: {text}"),
     });
-    if outcome.is_err() && confirm.is_some() && rollback::is_waiting() {
+    if outcome.is_err() && rollback::is_ours() {
         complain!("what was changed goes back in time, or at once with `netns-networkd rollback`");
     }
     let outcome = outcome?;
@@ -50,16 +54,17 @@ pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
     for unverified in &outcome.unverified {
         complain!("{warning}: {unverified}");
     }
-    if let Some(limit) = confirm.filter(|_| outcome.waits) {
-        return super::rollback::ask(context, limit);
-    }
-    Ok(if dry_run && !(outcome.plan.steps.is_empty() && outcome.pending.is_empty()) {
+    let code = if dry_run && !(outcome.plan.steps.is_empty() && outcome.pending.is_empty()) {
         ExitCode::from(CHANGES)
     } else if !outcome.unverified.is_empty() {
         ExitCode::from(UNVERIFIED)
     } else {
         ExitCode::SUCCESS
-    })
+    };
+    match confirm.filter(|_| outcome.waits) {
+        Some(limit) => super::rollback::ask(context, limit, code),
+        None => Ok(code),
+    }
 }
 
 /// Prints the diff of every file, then the actions.

@@ -3,6 +3,7 @@
 mod apply;
 mod checks;
 pub mod dhcp;
+mod former;
 pub mod host;
 mod keys;
 pub mod netns;

@@ -183,8 +183,8 @@ impl<'a> Run<'a> {
                 wait_for_links(self.bus()?, &situation.desired, &to_come)?;
             }
         }
-        if outcome.waits {
-            rollback::restart_timer(self.bus()?)?;
+        if let Some(limit) = self.options.confirm.filter(|_| outcome.waits) {
+            rollback::restart_timer(self.bus()?, limit)?;
         }
         Ok(outcome)
     }

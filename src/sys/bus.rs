@@ -49,6 +49,8 @@ trait Systemd {
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// `ListUnitsByNames(in as names, out a(ssssssouso) units)`: loads those that are not loaded.
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
+    /// `ResetFailedUnit(in s name)`.
+    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     /// `ListUnitsByPatterns(in as states, in as patterns, out a(ssssssouso) units)`: those that are loaded.
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
     /// `JobRemoved(u id, o job, s unit, s result)`.
@@ -196,6 +198,16 @@ impl Bus {
         self.job(unit, "stop", Verb::Stop)
     }
 
+    /// Stops a unit that has come to nothing yet, and leaves no trace of it among the failed ones.
+    pub fn give_up(&self, unit: &str) -> Result<()> {
+        self.stop(unit)?;
+        // one that is no longer loaded has no failure
+        let _ = self.call(ANSWER, &format!("forget the failure of {unit}"), async {
+            SystemdProxy::new(&self.connection).await?.reset_failed_unit(unit).await
+        });
+        Ok(())
+    }
+
     /// Restarts a unit if it runs and waits until it has started again.
     pub fn restart(&self, unit: &str) -> Result<()> {
         self.job(unit, "restart", Verb::TryRestart)
@@ -224,11 +236,7 @@ impl Bus {
     fn job(&self, unit: &str, what: &str, verb: Verb) -> Result<()> {
         let result = self.call(JOB, &format!("{what} {unit}"), async {
             let systemd = SystemdProxy::new(&self.connection).await?;
-            match systemd.subscribe().await {
-                // by an earlier job of this run
-                Err(zbus::Error::MethodError(name, ..)) if name.as_str() == "org.freedesktop.systemd1.AlreadySubscribed" => {}
-                other => other?,
-            }
+            subscribe(&systemd).await?;
             let mut removed = systemd.receive_job_removed().await?;
             let job = match verb {
                 Verb::Start => systemd.start_unit(unit, "replace").await?,
@@ -250,6 +258,27 @@ impl Bus {
                 .context(format!("hint: `journalctl -b -u {unit}` shows why"));
         }
         Ok(())
+    }
+
+    /// Waits until systemd has no more to do with units, or for `limit`: at boot many are still to be started.
+    pub fn wait_for_jobs(&self, units: &[UnitName], limit: Duration) -> Result<()> {
+        let names: Vec<&str> = units.iter().filter(|n| !n.is_template()).map(UnitName::as_str).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let idle = async {
+            let systemd = SystemdProxy::new(&self.connection).await?;
+            subscribe(&systemd).await?;
+            let mut removed = systemd.receive_job_removed().await?;
+            while systemd.list_units_by_names(&names).await?.iter().any(|(.., job, _, _)| *job != 0) {
+                if next(&mut removed).await.is_none() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let waited = self.runtime.block_on(async { tokio::time::timeout(limit, idle).await });
+        waited.unwrap_or(Ok(())).map_err(|error: zbus::Error| error).context("failed to wait for units to start")
     }
 
     /// Lists the instances of a template that systemd has loaded.
@@ -373,6 +402,15 @@ enum Verb {
     Stop,
     Restart,
     TryRestart,
+}
+
+/// Makes systemd send signals.
+async fn subscribe(systemd: &SystemdProxy<'_>) -> zbus::Result<()> {
+    match systemd.subscribe().await {
+        // by an earlier job of this run
+        Err(zbus::Error::MethodError(name, ..)) if name.as_str() == "org.freedesktop.systemd1.AlreadySubscribed" => Ok(()),
+        other => other,
+    }
 }
 
 /// The next item of a stream.

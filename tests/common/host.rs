@@ -99,6 +99,12 @@ impl Host {
         Ok(Self { name, tests: RwLock::new(()), installed: OnceLock::new() })
     }
 
+    /// Restarts it: what is not on its disk is gone, and so are links that nobody makes at boot.
+    #[track_caller]
+    pub fn reboot(&self) {
+        let _ = run("", &[HOST_SH, "reboot", &self.name]).ok();
+    }
+
     /// Keeps [`Host::lock`] out while a test runs that disturbs no other.
     pub fn share(&self) -> RwLockReadGuard<'_, ()> {
         self.tests.read().unwrap_or_else(PoisonError::into_inner)

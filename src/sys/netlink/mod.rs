@@ -1,11 +1,13 @@
 //! Netlink: the only place that knows rtnetlink. One socket type for requests and dumps, one for events; messages are built in
 //! `message`, read in `read`.
 
+mod keep;
 mod message;
 mod port;
 mod read;
 mod socket;
 
+pub use keep::{Kept, give_back, keep};
 pub use message::{
     Numbers, Request, Side, add_placeholders, loopback_up, neighbour_timer, remove_address, remove_links, rename, requests, set_mac,
     spare_index,
