@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::model::NetnsName;
 
@@ -13,6 +13,9 @@ pub struct Cli {
     /// Works on the files of an image below DIR, offline.
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
+    /// Prints one JSON document instead of text; docs/schema describes it.
+    #[arg(long, global = true)]
+    pub json: bool,
     /// Colours the output: auto, always, never.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
@@ -23,7 +26,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 a dry run found changes, 4 applied but not verified.\n\
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 something is not as configured, 4 applied but not verified.\n\
 Configuration: /etc/netns-networkd/*.toml, then /run and /usr/lib; see /usr/share/doc/netns-networkd.";
 
 /// A verb.
@@ -33,6 +36,10 @@ pub enum Command {
     Check(Check),
     /// Makes the host match the configuration; prints one line for each change, nothing when there is none.
     Sync(Sync),
+    /// Shows namespaces, bridges and services as they are, against what they should be. Exit code 3 if they differ.
+    Status(Status),
+    /// Shows a line for each namespace.
+    List,
     /// Keeps the changes of a `sync --confirm`.
     Confirm,
     /// Takes the changes of a `sync --confirm` back at once; what its timer runs.
@@ -41,6 +48,10 @@ pub enum Command {
     Up(Up),
     /// Removes a namespace; what netns@NAME.service runs when its last service has stopped.
     Down(Down),
+    /// Runs a command inside a namespace, which stays up meanwhile; without a command, a shell.
+    Exec(Exec),
+    /// Prints a script for a shell that completes arguments, also names of namespaces.
+    Completions(Completions),
     /// Waits until a namespace has its addresses by DHCP; what netns-online@NAME.service runs.
     Online(Online),
     /// Takes over what a DHCP client has learned, from its environment; what dhcpcd in netns-dhcp@NAME.service runs.
@@ -48,12 +59,18 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  netns-networkd check\n  netns-networkd check mail.toml web.toml")]
 pub struct Check {
     /// Files to validate instead of the host's configuration.
     pub files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    netns-networkd sync --dry-run      what would change, and what would be restarted\n  \
+    netns-networkd sync --confirm 60   taken back unless `netns-networkd confirm` is run within a minute\n  \
+    netns-networkd sync mail           only namespace mail, and the bridges\n  \
+    netns-networkd sync --restart      also moves running services into their namespaces")]
 pub struct Sync {
     /// Only these namespaces, and the bridges of the configuration.
     #[arg(value_name = "NAME", value_parser = NetnsName::parse)]
@@ -73,6 +90,14 @@ pub struct Sync {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  netns-networkd status\n  netns-networkd status mail\n  netns-networkd status --json | jq .")]
+pub struct Status {
+    /// Only these namespaces, and the bridges that they use.
+    #[arg(value_name = "NAME", value_parser = NetnsName::parse)]
+    pub names: Vec<NetnsName>,
+}
+
+#[derive(Debug, Args)]
 pub struct Up {
     #[arg(value_parser = NetnsName::parse)]
     pub name: NetnsName,
@@ -85,6 +110,35 @@ pub struct Up {
 pub struct Down {
     #[arg(value_parser = NetnsName::parse)]
     pub name: NetnsName,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    netns-networkd exec mail                                a shell\n  \
+    netns-networkd exec mail -- ss -tlnp                    who listens inside\n  \
+    netns-networkd exec mail -- runuser -u postfix -- id    as somebody else")]
+pub struct Exec {
+    #[arg(value_parser = NetnsName::parse)]
+    pub name: NetnsName,
+    /// The command and its arguments; $SHELL if there is none.
+    #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    netns-networkd completions bash >/etc/bash_completion.d/netns-networkd   for all\n  \
+    source <(netns-networkd completions zsh)                                 for this shell")]
+pub struct Completions {
+    pub shell: Shell,
+}
+
+/// A shell that can be told how to complete.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Debug, Args)]

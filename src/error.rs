@@ -27,6 +27,30 @@ pub fn render(error: &Error) -> String {
     text
 }
 
+/// Reasons not to begin, found on the host: the configuration asks for what would do harm there.
+#[derive(Debug)]
+pub struct Refused(pub Vec<String>);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\nerror: nothing was changed", self.0.join("\nerror: "))
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Words on the command line that mean nothing on this host.
+#[derive(Debug)]
+pub struct Usage(pub Vec<String>);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\nerror: "))
+    }
+}
+
+impl std::error::Error for Usage {}
+
 /// Several failures of one run: what goes on past errors reports them all.
 #[derive(Debug, Default)]
 pub struct Failures(Vec<Error>);

@@ -20,4 +20,6 @@ pub mod model;
 pub mod plan;
 pub mod reconcile;
 pub mod render;
+pub mod report;
+pub mod show;
 pub mod sys;

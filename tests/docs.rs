@@ -8,7 +8,7 @@ use netns_networkd::{
     desired::{Facts, NETWORKD, desired},
 };
 
-use crate::trials;
+use crate::{common::schema, trials};
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -16,9 +16,14 @@ pub fn trials() -> Vec<Trial> {
         every_key_names_its_test,
         the_example_is_valid,
         every_command_is_documented,
-        examples_are_what_is_written
+        man_pages_are_made_from_the_documents,
+        examples_are_what_is_written,
+        every_json_field_is_described,
     ]
 }
+
+#[path = "../docs/man.rs"]
+mod man;
 
 /// The headings of docs/configuration.md, and whose keys the table below each has.
 const SECTIONS: [(&str, &keys::Keys); 14] = [
@@ -76,6 +81,16 @@ fn every_key_is_documented() {
     assert!(strange.is_empty(), "rows below headings that this test does not know: {strange:?}");
 }
 
+fn man_pages_are_made_from_the_documents() {
+    for (name, text) in man::pages(env!("CARGO_MANIFEST_DIR")) {
+        let there = document(&format!("docs/man/{name}"));
+        assert!(there == text, "docs/man/{name} is old: run `make man`\n{}", crate::common::diff(&there, &text));
+        // what troff would complain of
+        let output = crate::common::run("", &["man", "--warnings=all", "-l", "-Tutf8", "-Z", &format!("docs/man/{name}")]);
+        assert!(output.code == 0 && output.stderr.is_empty(), "{output}");
+    }
+}
+
 fn every_key_names_its_test() {
     let list = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
@@ -121,6 +136,19 @@ fn every_command_is_documented() {
     }
     for code in 0..=4 {
         assert!(text.contains(&format!("\n| {code} | ")), "docs/commands.md lacks exit code {code}");
+    }
+}
+
+/// Whoever reads a schema finds what each field means, and a word of each command in docs/commands.md finds its schema.
+fn every_json_field_is_described() {
+    let text = document("docs/commands.md");
+    for name in ["status", "list", "check", "sync", "error"] {
+        schema::walk(&schema::schema(name), "$", &mut |path, schema| {
+            for (field, inner) in schema.get("properties").and_then(|p| p.as_object()).into_iter().flatten() {
+                assert!(inner.get("description").is_some(), "docs/schema/{name}.json: {path}.{field} has no description");
+            }
+        });
+        assert!(text.contains(&format!("schema/{name}.json")), "docs/commands.md does not name schema/{name}.json");
     }
 }
 

@@ -13,12 +13,15 @@ mod host_boot;
 mod host_confirm;
 mod host_dhcp;
 mod host_dns;
+mod host_docs;
+mod host_exec;
 mod host_failures;
 mod host_main;
 mod host_outside;
 mod host_published;
 mod host_rollback;
 mod host_sockets;
+mod host_status;
 mod host_sync;
 mod host_units;
 mod inside;
@@ -26,6 +29,8 @@ mod laws;
 mod netns;
 mod netns_change;
 mod render;
+mod report;
+mod show;
 mod vm_host;
 mod vm_links;
 mod vm_vlan;
@@ -46,12 +51,15 @@ fn main() -> ExitCode {
         host_confirm::trials,
         host_dhcp::trials,
         host_dns::trials,
+        host_docs::trials,
+        host_exec::trials,
         host_failures::trials,
         host_main::trials,
         host_outside::trials,
         host_published::trials,
         host_rollback::trials,
         host_sockets::trials,
+        host_status::trials,
         host_sync::trials,
         host_units::trials,
         inside::trials,
@@ -59,8 +67,11 @@ fn main() -> ExitCode {
         netns::trials,
         netns_change::trials,
         render::trials,
+        report::trials,
+        show::trials,
     ];
-    let of_the_vm: &[fn() -> Vec<Trial>] = &[vm_host::trials, vm_links::trials, vm_vlan::trials, vm_wireguard::trials];
+    let of_the_vm: &[fn() -> Vec<Trial>] =
+        &[host_docs::vm_trials, vm_host::trials, vm_links::trials, vm_vlan::trials, vm_wireguard::trials];
     let all = |behaviours: &[fn() -> Vec<Trial>]| behaviours.iter().flat_map(|trials| trials()).collect();
 
     common::keep_panics_of_trials();

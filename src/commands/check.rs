@@ -4,13 +4,22 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::Context;
-use crate::{cli::Check, reconcile::host};
+use super::{Context, print_json};
+use crate::{
+    cli,
+    config::Config,
+    reconcile::host,
+    report::{Check, Document},
+};
 
-pub fn run(context: &Context, args: &Check) -> Result<ExitCode> {
-    let config = if args.files.is_empty() { host::read_config(&context.root)? } else { host::read_files(&args.files)? };
-    if context.verbose {
-        say!("{} namespaces, {} bridges: no faults", config.namespaces.len(), config.bridges.len());
+pub fn run(context: &Context, args: &cli::Check) -> Result<ExitCode> {
+    let Config { namespaces, bridges } =
+        if args.files.is_empty() { host::read_config(&context.root)? } else { host::read_files(&args.files)? };
+    let (namespaces, bridges) = (namespaces.len(), bridges.len());
+    if context.json {
+        print_json(&Document::new(Check { namespaces, bridges }));
+    } else if context.verbose {
+        say!("{namespaces} namespaces, {bridges} bridges: no faults");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,22 +6,29 @@ macro_rules! say { ($($text:tt)*) => { crate::sys::terminal::say(format_args!($(
 macro_rules! complain { ($($text:tt)*) => { crate::sys::terminal::complain(format_args!($($text)*)) } }
 
 mod check;
+pub mod completions;
+mod exec;
+mod list;
 mod rollback;
+mod status;
 mod sync;
+mod teller;
 
 use std::process::ExitCode;
 
 use anyhow::{Error, Result, bail};
+use serde::Serialize;
 
 use crate::{
     cli::{Cli, Command},
     config::Faults,
-    error,
+    error::{self, Refused, Usage},
     reconcile::{
         dhcp,
         netns::{self, Reach},
-        sync::Refused,
     },
+    report::{Document, Failure, Outcome, Reason},
+    show::Paper,
     sys::{
         fs::{self, Root},
         terminal,
@@ -38,19 +45,52 @@ pub const UNVERIFIED: u8 = 4;
 struct Context {
     root: Root,
     verbose: bool,
+    /// One document on standard output instead of text.
+    json: bool,
     /// Standard output, and standard error, take colours.
     color: (bool, bool),
+}
+
+impl Context {
+    /// The word that a warning on standard error begins with.
+    fn warning(&self) -> &'static str {
+        if self.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" }
+    }
+
+    /// The word that an error begins with.
+    fn error(&self) -> &'static str {
+        if self.color.1 { "\x1b[1;31merror\x1b[0m" } else { "error" }
+    }
 }
 
 /// Runs a command; prints its errors.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
-    let Cli { root, color, verbose, command } = cli;
-    let context = Context { root: Root::new(root), verbose, color: terminal::colors(color) };
+    let Cli { root, color, verbose, json, command } = cli;
+    let context = Context { root: Root::new(root), verbose, json, color: terminal::colors(color) };
     match dispatch(&context, command) {
         Ok(code) => code,
         Err(error) => report(&context, &error),
     }
+}
+
+/// Says that the command line cannot be understood, in JSON where that was asked for; `--help` and `--version` come here, too.
+#[must_use]
+pub fn misused(error: &clap::Error, json: bool) -> ExitCode {
+    if json && error.use_stderr() {
+        // what is wrong, a tip, how it is used
+        let text = error.render().to_string();
+        let mut parts = text.split("\n\n");
+        let message = parts.next().unwrap_or_default();
+        let message = message.strip_prefix("error: ").unwrap_or(message).to_owned();
+        let hints = parts.filter_map(|part| part.trim().strip_prefix("tip: ")).map(str::to_owned).collect();
+        let reason = Reason { message, hints, ..Reason::of_text("") };
+        print_json(&Document::failure(Failure { reasons: vec![reason] }));
+    } else {
+        // a pipe that nobody reads from is no concern of ours
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
 }
 
 fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
@@ -60,27 +100,58 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
     match command {
         Command::Check(args) => check::run(context, &args),
         Command::Sync(args) => sync::run(context, args),
-        Command::Confirm => rollback::confirm(),
+        Command::Status(args) => status::run(context, &args),
+        Command::List => list::run(context),
+        Command::Confirm => rollback::confirm(context),
         Command::Rollback => rollback::rollback(context),
         Command::Up(args) => {
             let changes = netns::up(&args.name, if args.live { Reach::Live } else { Reach::Whole })?;
-            if context.verbose {
+            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            if context.verbose && !context.json {
                 changes.iter().for_each(|change| say!("{change}"));
             }
-            Ok(ExitCode::SUCCESS)
+            Ok(done(context, Outcome { changes, ..Outcome::default() }))
         }
-        Command::Down(args) => netns::down(&args.name).map(|()| ExitCode::SUCCESS),
-        Command::Online(args) => dhcp::online(&args.name).map(|()| ExitCode::SUCCESS),
-        Command::DhcpEvent(args) => dhcp::event(&args.name, &fs::environment()).map(|()| ExitCode::SUCCESS),
+        Command::Down(args) => netns::down(&args.name).map(|()| done(context, Outcome::default())),
+        Command::Exec(args) => exec::run(context, args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Online(args) => dhcp::online(&args.name).map(|()| done(context, Outcome::default())),
+        Command::DhcpEvent(args) => dhcp::event(&args.name, &fs::environment()).map(|()| done(context, Outcome::default())),
     }
 }
 
-fn report(context: &Context, error: &Error) -> ExitCode {
-    if let Some(faults) = error.downcast_ref::<Faults>() {
-        complain!("{}", faults.render(context.color.1).trim_end());
-        return ExitCode::from(USAGE);
+/// Ends a command that has nothing left to say but in JSON.
+fn done(context: &Context, outcome: Outcome) -> ExitCode {
+    if context.json {
+        print_json(&Document::new(outcome));
     }
-    let word = if context.color.1 { "\x1b[1;31merror\x1b[0m" } else { "error" };
-    complain!("{word}: {}", error::render(error));
-    ExitCode::from(if error.downcast_ref::<Refused>().is_some() { USAGE } else { FAILED })
+    ExitCode::SUCCESS
+}
+
+/// What standard output is for text.
+fn paper(context: &Context) -> Paper {
+    Paper { width: terminal::width(), color: context.color.0, unicode: terminal::is_unicode() }
+}
+
+fn print_json(document: &impl Serialize) {
+    match serde_json::to_string_pretty(document) {
+        Ok(text) => terminal::print(&format!("{text}\n")),
+        Err(error) => complain!("error: failed to write JSON: {error}"),
+    }
+}
+
+/// Gives the exit code of an error.
+fn code_of(error: &Error) -> u8 {
+    if error.is::<Faults>() || error.is::<Refused>() || error.is::<Usage>() { USAGE } else { FAILED }
+}
+
+fn report(context: &Context, error: &Error) -> ExitCode {
+    if context.json {
+        print_json(&Document::failure(Failure::new(error)));
+    } else if let Some(faults) = error.downcast_ref::<Faults>() {
+        complain!("{}", faults.render(context.color.1).trim_end());
+    } else {
+        complain!("{}: {}", context.error(), error::render(error));
+    }
+    ExitCode::from(code_of(error))
 }

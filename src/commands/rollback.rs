@@ -7,30 +7,32 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Context, FAILED, UNVERIFIED};
+use super::{Context, FAILED, done, teller::Teller};
 use crate::{
-    reconcile::{rollback, sync::Event},
+    reconcile::rollback,
+    report::Outcome,
     sys::terminal::{self, Answer},
 };
 
 /// Of a program that was ended by SIGINT, as shells have it.
 pub const INTERRUPTED: u8 = 130;
 
-pub fn confirm() -> Result<ExitCode> {
+pub fn confirm(context: &Context) -> Result<ExitCode> {
     rollback::confirm()?;
-    Ok(ExitCode::SUCCESS)
+    Ok(done(context, Outcome::default()))
 }
 
 pub fn rollback(context: &Context) -> Result<ExitCode> {
-    let warning = if context.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" };
-    let outcome = rollback::rollback(&mut |event| match event {
-        Event::Done(line) => say!("{line}"),
-        Event::Warning(text) => complain!("{warning}: {text}"),
-    })?;
-    outcome.pending.iter().for_each(|pending| say!("pending: {pending}"));
-    outcome.unverified.iter().for_each(|unverified| complain!("{warning}: {unverified}"));
-    say!("all changes were taken back; the configuration still asks for them: `netns-networkd sync --dry-run` shows them");
-    Ok(if outcome.unverified.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(UNVERIFIED) })
+    let mut teller = Teller::new(context);
+    let outcome = match rollback::rollback(&mut |event| teller.hear(event)) {
+        Ok(outcome) => outcome,
+        Err(error) => return teller.fail(error, false, None),
+    };
+    let code = teller.end(&outcome, false, None);
+    if !context.json {
+        say!("all changes were taken back; the configuration still asks for them: `netns-networkd sync --dry-run` shows them");
+    }
+    Ok(code)
 }
 
 /// Asks whether the changes may stay, where there is somebody to ask; says how to answer, where there is none. `code` is that of
@@ -45,7 +47,7 @@ pub fn ask(context: &Context, limit: Duration, code: ExitCode) -> Result<ExitCod
         let left = deadline.saturating_duration_since(Instant::now());
         let question = format!("\rKeep these changes? They are taken back in {} s. [y/N] ", left.as_secs_f32().ceil());
         match terminal::ask(&question, left.min(Duration::from_secs(1)))? {
-            Answer::Yes => return confirm().map(|_| code),
+            Answer::Yes => return confirm(context).map(|_| code),
             Answer::No => return rollback(context).map(|_| ExitCode::from(FAILED)),
             Answer::None if !rollback::is_waiting() => {
                 say!("\nanswered by somebody else");

@@ -5,14 +5,14 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Result, bail};
 use similar::TextDiff;
 
-use super::{CHANGES, Context, UNVERIFIED};
+use super::{Context, teller::Teller};
 use crate::{
     cli,
     diff::Change,
     plan::Step,
     reconcile::{
         rollback,
-        sync::{Event, Options, Outcome, file_texts, sync},
+        sync::{Options, Outcome, file_texts, sync},
     },
     sys::terminal,
 };
@@ -36,32 +36,21 @@ pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
             super::rollback::INTERRUPTED
         });
     }
-    let warning = if context.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" };
-    let outcome = sync(&options, &mut |event| match event {
-        Event::Done(line) => say!("{line}"),
-        Event::Warning(text) => complain!("{warning}: {text}"),
-    });
-    if outcome.is_err() && rollback::is_ours() {
-        complain!("what was changed goes back in time, or at once with `netns-networkd rollback`");
-    }
-    let outcome = outcome?;
-    if dry_run {
+    let mut teller = Teller::new(context);
+    let outcome = match sync(&options, &mut |event| teller.hear(event)) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if rollback::is_ours() && !context.json {
+                complain!("what was changed goes back in time, or at once with `netns-networkd rollback`");
+            }
+            return teller.fail(error, dry_run, confirm);
+        }
+    };
+    if dry_run && !context.json {
         show_plan(context, &outcome);
     }
-    for pending in &outcome.pending {
-        say!("pending: {pending}");
-    }
-    for unverified in &outcome.unverified {
-        complain!("{warning}: {unverified}");
-    }
-    let code = if dry_run && !(outcome.plan.steps.is_empty() && outcome.pending.is_empty()) {
-        ExitCode::from(CHANGES)
-    } else if !outcome.unverified.is_empty() {
-        ExitCode::from(UNVERIFIED)
-    } else {
-        ExitCode::SUCCESS
-    };
-    match confirm.filter(|_| outcome.waits) {
+    let code = teller.end(&outcome, dry_run, confirm);
+    match confirm.filter(|_| outcome.waits && !context.json) {
         Some(limit) => super::rollback::ask(context, limit, code),
         None => Ok(code),
     }

@@ -183,7 +183,7 @@ pub static PEER_ENTRY: Keys = Keys {
 };
 
 /// Finds the word that was probably meant.
-pub(super) fn suggest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+pub fn suggest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     // a distance of a third: 'dns' for 'dnss', 'addresses' for 'adreses', but not 'mac' for 'via'
     let most = (word.chars().count() / 3).max(1);
     words.into_iter().map(|w| (distance(word, w), w)).filter(|(d, _)| *d <= most).min_by_key(|(d, _)| *d).map(|(_, w)| w)

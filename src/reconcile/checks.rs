@@ -10,13 +10,13 @@ use anyhow::Result;
 use super::{
     dhcp, host, netns,
     sockets::namespace_of,
-    sync::{Event, Refused, Run, Situation},
+    sync::{Event, Run, Situation},
 };
 use crate::{
     config::{Namespace, Uplink},
     desired::{self, networkd_path},
     diff::Change,
-    error,
+    error::{self, Refused},
     model::{Kind, LinkName, Need, State},
     render,
     sys::{self, fs, nftables, sysctl},
@@ -152,7 +152,7 @@ impl Run<'_> {
                 warnings.push(format!("{name} of netns '{netns}' is {}: its drop-in waits for it", unit.load_state));
             }
         }
-        if self.options.root.is_host() {
+        if self.options.root.is_host() && self.has_bus() {
             warnings.extend(self.separated(situation).unwrap_or_else(|e| vec![format!("sockets were not looked at: {e:#}")]));
         }
         let known: BTreeSet<_> = self.config.bridges.keys().cloned().collect();

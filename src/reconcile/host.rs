@@ -19,6 +19,7 @@ use crate::{
         key::{self, Stored},
         manifest::Manifest,
         netlink::{self, Socket},
+        netns::Named,
     },
 };
 
@@ -158,6 +159,16 @@ pub fn links(names: impl IntoIterator<Item = LinkName>) -> Result<BTreeMap<LinkN
     Ok(links)
 }
 
+/// Lists the namespaces of the configuration, each with its description, and of the records. What cannot be read is left out.
+#[must_use]
+pub fn names() -> BTreeMap<NetnsName, Option<String>> {
+    let records = fs::list(Path::new(desired::RECORDS)).unwrap_or_default();
+    let mut names: BTreeMap<_, _> = records.iter().filter_map(|entry| desired::record_of(&entry.path)).map(|name| (name, None)).collect();
+    let config = read_config(&Root::new("/")).unwrap_or_default();
+    names.extend(config.namespaces.into_iter().map(|(name, namespace)| (name, namespace.description)));
+    names
+}
+
 /// Lists the namespaces that `up` has made and that are there.
 pub fn running_netns() -> Result<Vec<NetnsName>> {
     let mut names = Vec::new();
@@ -184,11 +195,11 @@ pub fn units(
     loaded: &HashMap<UnitName, LoadedUnit>,
     files: &BTreeMap<PathBuf, File>,
     desired: &State,
-    names: &[NetnsName],
+    named: &Named,
 ) -> BTreeMap<UnitName, Unit> {
     let unit = |(name, loaded): (&UnitName, &LoadedUnit)| {
         let bound_to = bound_to(loaded);
-        let runs_in = loaded.running.then(|| place(name, loaded, bound_to.as_ref(), names));
+        let runs_in = loaded.running.then(|| place(name, loaded, bound_to.as_ref(), named));
         let settings = name.template().into_iter().chain([name.clone()]).map(|unit| desired::drop_in_path(&unit));
         let changed = |path: &Path| fs::replaced(path).is_some_and(|when| when > loaded.active_since);
         let will_change = |path: &Path| files.get(path).map(|f| &f.content) != desired.files.get(path).map(|f| &f.content);
@@ -235,10 +246,10 @@ fn bound_to(loaded: &LoadedUnit) -> Option<NetnsName> {
     (loaded.binds_to.contains(&unit) && loaded.after.contains(&unit)).then_some(name)
 }
 
-fn place(name: &UnitName, loaded: &LoadedUnit, bound_to: Option<&NetnsName>, names: &[NetnsName]) -> Place {
+fn place(name: &UnitName, loaded: &LoadedUnit, bound_to: Option<&NetnsName>, named: &Named) -> Place {
     let processes = || fs::control_group_processes(&loaded.control_group);
     let mut started = loaded.main_pid.into_iter().chain(processes()).filter(|pid| !fs::is_starting(*pid));
-    if let Some(place) = started.find_map(|pid| crate::sys::netns::place_of(pid, names)) {
+    if let Some(place) = started.find_map(|pid| named.place_of(pid)) {
         return place;
     }
     // a socket, or a service that has done its work, or has just been forked: nothing of it can be looked at, so its start is

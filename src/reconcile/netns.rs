@@ -33,8 +33,12 @@ fn applied_path(name: &NetnsName) -> PathBuf {
     format!("/run/netns-networkd/netns/{name}.toml").into()
 }
 
+fn lock_path(name: &NetnsName) -> PathBuf {
+    format!("/run/netns-networkd/netns/{name}.lock").into()
+}
+
 fn lock(name: &NetnsName) -> Result<(Lock, PathBuf)> {
-    let path = PathBuf::from(format!("/run/netns-networkd/netns/{name}.lock"));
+    let path = lock_path(name);
     Ok((Lock::wait(&path)?, path))
 }
 
@@ -127,11 +131,36 @@ pub fn observe(name: &NetnsName, desired: &mut Netns) -> Result<Option<Netns>> {
         fs::remove(&lock_path)?;
         return Ok(None);
     };
+    look_inside(name, desired, &fd).map(|observed| Some(observed.netns))
+}
+
+fn look_inside(name: &NetnsName, desired: &mut Netns, fd: &OwnedFd) -> Result<Observed> {
     let mut host = Host::open()?;
     let applied = read_applied(name)?.unwrap_or_default();
     resolve(name, desired, &mut host, &BTreeMap::new(), &applied)?;
     let wanted = &*desired;
-    netns::inside(&fd, || Ok(Some(observe::observe(name, &mut host, &mut Socket::open()?, wanted, &applied)?.netns)))
+    netns::inside(fd, || observe::observe(name, &mut host, &mut Socket::open()?, wanted, &applied))
+}
+
+/// What a namespace is like at the moment.
+#[derive(Debug, Default)]
+pub struct Glance {
+    /// What is in it; none if it does not exist.
+    pub observed: Option<Observed>,
+    /// `up` or `down` is at work on it, so it is not as it will be.
+    pub busy: bool,
+}
+
+/// Looks at a namespace as [`observe`] does, but waits for nobody and leaves nothing behind.
+pub fn glance(name: &NetnsName, desired: &mut Netns) -> Result<Glance> {
+    let lock = Lock::glance(&lock_path(name))?;
+    let busy = matches!(lock, fs::Glance::Busy);
+    let Found::Netns(fd) = netns::find(name)? else { return Ok(Glance { observed: None, busy }) };
+    match look_inside(name, desired, &fd) {
+        // it may go while one looks
+        Err(_) if busy => Ok(Glance { observed: None, busy }),
+        other => other.map(|observed| Glance { observed: Some(observed), busy }),
+    }
 }
 
 fn resolve(name: &NetnsName, netns: &mut Netns, host: &mut Host, on_host: &BTreeMap<LinkName, KernelLink>, applied: &Netns) -> Result<()> {

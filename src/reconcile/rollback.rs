@@ -17,11 +17,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     former::{self, FormerLink},
     host,
-    sync::{Event, LOCK, Options, Outcome, Refused, Run, Situation},
+    sync::{Event, LOCK, Options, Outcome, Run, Situation},
 };
 use crate::{
     config::Config,
     desired::networkd_path,
+    error::Refused,
     model::{LinkName, Provenance, State, UnitName},
     plan::{Plan, Step},
     sys::{

@@ -2,25 +2,26 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{host, netns, rollback};
+use super::{host, netns, rollback, status::unknown_name};
 use crate::{
     config::Config,
     desired::{self, NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
     diff::{Change, diff},
-    model::{File, HostLink, LinkName, NetnsName, Place, State, Unit, UnitName},
+    error::Refused,
+    model::{File, HostLink, LinkName, Netns, NetnsName, Place, Seen, State, Unit, UnitName},
     plan::{Pending, Plan, Request, Step, plan},
     sys::{
         bus::{Bus, LoadedUnit},
         fs::{self, Lock, Root},
         manifest::Manifest,
         netlink::{GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS, GROUP_LINK, Monitor},
+        netns::Named,
     },
 };
 
@@ -50,7 +51,8 @@ pub struct Options {
 pub struct Outcome {
     /// The plan of the first look: what a dry run would do.
     pub plan: Plan,
-    pub pending: Vec<String>,
+    /// What still waits in the end.
+    pub pending: Vec<Pending>,
     /// What was applied and does not show, each with what is known of the cause.
     pub unverified: Vec<String>,
     /// It was done, and goes back unless somebody confirms it.
@@ -66,24 +68,12 @@ pub enum Event {
     Warning(String),
 }
 
-/// Reasons not to begin, found on the host: the configuration asks for what would do harm there.
-#[derive(Debug)]
-pub struct Refused(pub Vec<String>);
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\nerror: nothing was changed", self.0.join("\nerror: "))
-    }
-}
-
-impl std::error::Error for Refused {}
-
 /// Makes the host match its configuration; tells of each change on the way.
 pub fn sync(options: &Options, tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
     let root = &options.root;
     let config = host::read_config(root)?;
     if let Some(unknown) = options.names.iter().find(|name| !config.namespaces.contains_key(name)) {
-        return Err(Refused(vec![format!("there is no [namespace.{unknown}] in the configuration")]).into());
+        return Err(Refused(vec![unknown_name(unknown, config.namespaces.keys())]).into());
     }
     if !options.dry_run && root.is_host() && !fs::is_root() {
         return Err(anyhow!("sync changes files below /etc and the network, which only root can do"))
@@ -107,6 +97,11 @@ pub(super) struct Run<'a> {
     pub(super) target: Option<State>,
     /// The namespaces that are to stay.
     pub(super) known: BTreeSet<NetnsName>,
+    /// For `status`: waits for nobody, and goes on without what it cannot see.
+    pub(super) only_looks: bool,
+    pub(super) no_bus: bool,
+    /// What that was.
+    pub(super) unseen: Vec<String>,
 }
 
 /// Both sides of the diff, and what else was seen.
@@ -117,13 +112,34 @@ pub(super) struct Situation {
     pub(super) loaded: HashMap<UnitName, LoadedUnit>,
     /// What an admin has put under /etc/netns in vain, and why.
     pub(super) left_out: Vec<String>,
+    pub(super) running: Vec<NetnsName>,
     retired: Vec<NetnsName>,
-    held: BTreeSet<NetnsName>,
+    pub(super) held: BTreeSet<NetnsName>,
+    /// The namespace that each unit of the configuration is to run in, templates among them. For `status`, as all that follows.
+    pub(super) listed: BTreeMap<UnitName, NetnsName>,
+    /// What is to be in namespaces that are not compared, most of them because they do not run.
+    pub(super) goals: BTreeMap<NetnsName, Netns>,
+    /// What is in namespaces that are not compared because somebody is at work on them, or nobody wants them.
+    pub(super) apart: BTreeMap<NetnsName, Netns>,
+    pub(super) busy: BTreeSet<NetnsName>,
+    /// All that is in the namespaces that were looked into.
+    pub(super) seen: BTreeMap<NetnsName, Seen>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(options: &'a Options, config: &'a Config, manifest: Manifest, tell: &'a mut dyn FnMut(Event)) -> Self {
-        Self { options, config, bus: None, manifest, tell, target: None, known: BTreeSet::new() }
+        Self {
+            options,
+            config,
+            bus: None,
+            manifest,
+            tell,
+            target: None,
+            known: BTreeSet::new(),
+            only_looks: false,
+            no_bus: false,
+            unseen: Vec::new(),
+        }
     }
 
     pub(super) fn go(&mut self) -> Result<Outcome> {
@@ -133,19 +149,10 @@ impl<'a> Run<'a> {
             if round == 0 && self.target.is_none() {
                 self.refuse(&situation)?;
             }
-            let request = Request {
-                restart: self.options.restart && round == 0,
-                force: self.options.force,
-                // which holds are needed shows only when all units are looked at
-                held: if self.options.names.is_empty() { situation.held.clone() } else { BTreeSet::new() },
-                reload: self.manifest.unfinished && self.options.root.is_host(),
-            };
             let mut changes = diff(&situation.observed, &situation.desired);
             self.narrow(&mut changes, &situation.desired)?;
-            let stuck = hold_back(&mut changes);
-            let plan = plan(changes, &request);
-            outcome.pending = plan.pending.iter().chain(&stuck).map(ToString::to_string).collect();
-            outcome.pending.extend(situation.retired.iter().map(|name| Pending::Retired { name: name.clone() }.to_string()));
+            let plan = self.plan(changes, &situation, self.options.restart && round == 0);
+            outcome.pending.clone_from(&plan.pending);
             let waits_for_networkd = plan.steps.iter().all(|s| *s == Step::ReloadNetworkd);
             if round == 1 && waits_for_networkd && !plan.steps.is_empty() {
                 // up to 255 it answers before it takes addresses away and puts them back, and may have done so under this look
@@ -189,6 +196,22 @@ impl<'a> Run<'a> {
         Ok(outcome)
     }
 
+    /// Makes a plan of changes, and lists all that waits.
+    pub(super) fn plan(&self, mut changes: Vec<Change>, situation: &Situation, restart: bool) -> Plan {
+        let request = Request {
+            restart,
+            force: self.options.force,
+            // which holds are needed shows only when all units are looked at
+            held: if self.options.names.is_empty() { situation.held.clone() } else { BTreeSet::new() },
+            reload: self.manifest.unfinished && self.options.root.is_host(),
+        };
+        let stuck = hold_back(&mut changes);
+        let mut plan = plan(changes, &request);
+        plan.pending.extend(stuck);
+        plan.pending.extend(situation.retired.iter().map(|name| Pending::Retired { name: name.clone() }));
+        plan
+    }
+
     pub(super) fn bus(&mut self) -> Result<&Bus> {
         let bus = match self.bus.take() {
             Some(bus) => bus,
@@ -205,14 +228,24 @@ impl<'a> Run<'a> {
         Ok(links.into_iter().any(|name| host::is_configuring(bus, name)))
     }
 
-    /// Observes everything that the configuration or the manifest is about.
     fn look(&mut self) -> Result<Situation> {
-        let root = &self.options.root;
-        let (facts, left_out) = host::facts(root, &self.manifest, self.config)?;
-        let mut desired = match &self.target {
+        let (desired, left_out) = self.want()?;
+        self.observe(desired, left_out)
+    }
+
+    /// Says what should be, and what an admin has put under /etc/netns in vain.
+    pub(super) fn want(&self) -> Result<(State, Vec<String>)> {
+        let (facts, left_out) = host::facts(&self.options.root, &self.manifest, self.config)?;
+        let desired = match &self.target {
             Some(target) => former(target)?,
             None => desired::desired(self.config, &facts)?,
         };
+        Ok((desired, left_out))
+    }
+
+    /// Observes everything that the configuration or the manifest is about.
+    pub(super) fn observe(&mut self, mut desired: State, left_out: Vec<String>) -> Result<Situation> {
+        let root = &self.options.root;
         self.known = desired.netns.keys().cloned().collect();
         let mut observed = State::default();
         if !root.is_host() {
@@ -221,7 +254,7 @@ impl<'a> Run<'a> {
             desired = State { files: desired.files, ..State::default() };
             return Ok(Situation { observed, desired, left_out, ..Situation::default() });
         }
-        let mut running = host::running_netns()?;
+        let running = host::running_netns()?;
         let held = host::held_netns()?;
         // one that a run held when it was cut off may be about to come up
         let there: BTreeSet<&NetnsName> = running.iter().chain(&held).collect();
@@ -238,19 +271,35 @@ impl<'a> Run<'a> {
         observed.links.retain(|name, link| !former_uplinks.contains(name) || stays(link));
 
         let mut former_units = host::former_units(&self.manifest, &desired);
-        self.expand_templates(&mut desired, &mut former_units)?;
+        let has_bus = self.has_bus();
+        let mut listed = if self.only_looks { listed(&desired) } else { BTreeMap::new() };
+        if has_bus {
+            self.expand_templates(&mut desired, &mut former_units)?;
+        }
+        if self.only_looks {
+            listed.extend(self::listed(&desired));
+            let wanted = &self.options.names;
+            desired.units.retain(|_, unit| wanted.is_empty() || unit.bound_to.as_ref().is_some_and(|netns| wanted.contains(netns)));
+        }
         let names: Vec<UnitName> = desired.units.keys().chain(&former_units).cloned().collect();
-        let loaded = if names.is_empty() { HashMap::new() } else { self.bus()?.units(&names)? };
-        observed.units = host::units(&loaded, &observed.files, &desired, &running);
+        let loaded = if names.is_empty() || !has_bus { HashMap::new() } else { self.bus()?.units(&names)? };
+        observed.units = host::units(&loaded, &observed.files, &desired, &Named::of(&running));
         align_units(&mut observed, &mut desired, &loaded, &former_units);
-        if !fs::is_root() && !running.is_empty() {
+        let inside = if fs::is_root() { running.clone() } else { Vec::new() };
+        if inside.len() < running.len() && !self.only_looks {
             // only a dry run gets here
             (self.tell)(Event::Warning("without root, what is inside running namespaces is not compared".to_owned()));
-            running.clear();
         }
-        self.look_at_clients(&running, &mut observed, &mut desired)?;
-        observed.netns = host::netns(&mut desired, &running)?.netns;
-        Ok(Situation { observed, desired, loaded, left_out, retired, held })
+        if has_bus {
+            self.look_at_clients(&inside, &mut observed, &mut desired)?;
+        }
+        let mut situation = Situation { observed, desired, loaded, left_out, running, retired, held, listed, ..Situation::default() };
+        if self.only_looks {
+            self.glance_inside(&inside, &mut situation);
+        } else {
+            situation.observed.netns = host::netns(&mut situation.desired, &inside)?.netns;
+        }
+        Ok(situation)
     }
 
     /// Observes the DHCP clients of namespaces that run; each that has settings should run, and with these.
@@ -347,6 +396,11 @@ fn former(observed: &State) -> Result<State> {
         }
     }
     Ok(state)
+}
+
+/// Gives the namespace that each unit is to run in.
+fn listed(desired: &State) -> BTreeMap<UnitName, NetnsName> {
+    desired.units.iter().filter_map(|(unit, goal)| Some((unit.clone(), goal.bound_to.clone()?))).collect()
 }
 
 /// Changes that a running service would not survive are not made live: they wait for a restart.

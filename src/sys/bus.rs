@@ -3,10 +3,10 @@
 use std::{collections::HashMap, future::Future, process::Command, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, task::JoinHandle};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 
-use crate::model::UnitName;
+use crate::model::{NetnsName, UnitName};
 
 /// For a question: both daemons answer at once, but may be busy loading units.
 const ANSWER: Duration = Duration::from_secs(25);
@@ -85,6 +85,10 @@ trait NetworkdLink {
 pub struct LoadedUnit {
     /// `loaded`, `not-found`, `masked`, …
     pub load_state: String,
+    /// `active`, `activating`, `failed`, …
+    pub active_state: String,
+    /// `running`, `exited`, `auto-restart`, …
+    pub sub_state: String,
     /// It runs, or is about to, or is stopping.
     pub running: bool,
     pub binds_to: Vec<String>,
@@ -98,6 +102,15 @@ pub struct LoadedUnit {
     /// When it last became active, microseconds since 1970.
     pub active_since: u64,
     pub socket: Option<LoadedSocket>,
+}
+
+/// The unit that makes a namespace, `netns@NAME.service`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetnsUnit {
+    /// `active`, `activating`, `failed`, …
+    pub active_state: String,
+    /// The units that are bound to it, or require it.
+    pub bound_by: Vec<String>,
 }
 
 /// What only a socket unit has.
@@ -233,7 +246,22 @@ impl Bus {
         Ok(())
     }
 
-    fn job(&self, unit: &str, what: &str, verb: Verb) -> Result<()> {
+    /// Moves this process into a scope of its own, `PREFIX-PID.scope`, which needs another unit, and waits until that has started.
+    pub fn start_scope(&self, prefix: &str, description: &str, needs: &str) -> Result<()> {
+        let scope = format!("{prefix}-{}.scope", std::process::id());
+        let properties = [
+            ("Description", Variant::from(description)),
+            ("PIDs", Variant::from(vec![std::process::id()])),
+            ("BindsTo", Variant::from(vec![needs])),
+            ("After", Variant::from(vec![needs])),
+            // an interactive shell ignores SIGTERM
+            ("SendSIGHUP", Variant::from(true)),
+            ("CollectMode", Variant::from("inactive-or-failed")),
+        ];
+        self.job(&scope, "start", Verb::StartScope(&properties))
+    }
+
+    fn job(&self, unit: &str, what: &str, verb: Verb<'_>) -> Result<()> {
         let result = self.call(JOB, &format!("{what} {unit}"), async {
             let systemd = SystemdProxy::new(&self.connection).await?;
             subscribe(&systemd).await?;
@@ -243,6 +271,7 @@ impl Bus {
                 Verb::Stop => systemd.stop_unit(unit, "replace").await?,
                 Verb::Restart => systemd.restart_unit(unit, "replace").await?,
                 Verb::TryRestart => systemd.try_restart_unit(unit, "replace").await?,
+                Verb::StartScope(properties) => systemd.start_transient_unit(unit, "replace", properties, &[]).await?,
             };
             while let Some(signal) = next(&mut removed).await {
                 let args = signal.args()?;
@@ -290,6 +319,38 @@ impl Bus {
         Ok(listed.iter().filter_map(|unit| UnitName::parse(&unit.0).ok()).filter(|unit| !unit.is_template()).collect())
     }
 
+    /// Gives the load state, active state and sub state of units, in the order of the question.
+    pub fn states(&self, names: &[String]) -> Result<Vec<(String, String, String)>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let listed =
+            self.call(ANSWER, "list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&names).await })?;
+        Ok(listed.into_iter().map(|(_, _, load, active, sub, ..)| (load, active, sub)).collect())
+    }
+
+    /// Gives the state of the units that make namespaces.
+    pub fn netns_units(&self, names: &[NetnsName]) -> Result<HashMap<NetnsName, NetnsUnit>> {
+        if names.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let units: Vec<String> = names.iter().map(|name| format!("netns@{name}.service")).collect();
+        let units: Vec<&str> = units.iter().map(String::as_str).collect();
+        let listed =
+            self.call(ANSWER, "list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&units).await })?;
+        let mut found = HashMap::new();
+        for some in names.iter().zip(listed).collect::<Vec<_>>().chunks(AT_ONCE) {
+            let reading: Vec<_> =
+                some.iter().map(|(_, (.., path, _, _, _))| self.runtime.spawn(bound_by(self.connection.clone(), path.clone()))).collect();
+            let read = self.call(ANSWER, "read the properties of units", all(reading))?;
+            for ((name, (_, _, _, active_state, ..)), bound_by) in some.iter().zip(read) {
+                found.insert((*name).clone(), NetnsUnit { active_state: active_state.clone(), bound_by });
+            }
+        }
+        Ok(found)
+    }
+
     /// Gives the state of units, loading them where need be; templates, which are never loaded, are left out.
     pub fn units(&self, names: &[UnitName]) -> Result<HashMap<UnitName, LoadedUnit>> {
         let listable: Vec<&str> = names.iter().filter(|n| !n.is_template()).map(UnitName::as_str).collect();
@@ -305,20 +366,18 @@ impl Bus {
             let reading: Vec<_> = some
                 .iter()
                 .filter_map(|(name, listed)| {
-                    let (name, (_, _, load_state, active_state, _, _, path, ..)) = (UnitName::parse(name).ok()?, listed);
-                    let running = active_state != "inactive" && active_state != "failed";
-                    let unit = LoadedUnit { load_state: load_state.clone(), running, ..LoadedUnit::default() };
+                    let (name, (_, _, load_state, active_state, sub_state, _, path, ..)) = (UnitName::parse(name).ok()?, listed);
+                    let unit = LoadedUnit {
+                        load_state: load_state.clone(),
+                        active_state: active_state.clone(),
+                        sub_state: sub_state.clone(),
+                        running: active_state != "inactive" && active_state != "failed",
+                        ..LoadedUnit::default()
+                    };
                     Some(self.runtime.spawn(read_unit(self.connection.clone(), path.clone(), name, unit)))
                 })
                 .collect();
-            let read = self.call(ANSWER, "read the properties of units", async {
-                let mut read = Vec::new();
-                for task in reading {
-                    read.push(task.await.map_err(|e| zbus::Error::Failure(e.to_string()))??);
-                }
-                Ok(read)
-            })?;
-            units.extend(read);
+            units.extend(self.call(ANSWER, "read the properties of units", all(reading))?);
         }
         Ok(units)
     }
@@ -351,6 +410,26 @@ fn systemctl(verb: &str, unit: &str, wait: Wait) -> Result<()> {
 
 /// How many units are asked for at the same time: enough that systemd is never idle.
 const AT_ONCE: usize = 64;
+
+/// Waits for answers that were asked for at the same time.
+async fn all<T>(reading: Vec<JoinHandle<zbus::Result<T>>>) -> zbus::Result<Vec<T>> {
+    let mut read = Vec::new();
+    for task in reading {
+        read.push(task.await.map_err(|e| zbus::Error::Failure(e.to_string()))??);
+    }
+    Ok(read)
+}
+
+/// Lists the units that are bound to one.
+async fn bound_by(connection: Connection, path: OwnedObjectPath) -> zbus::Result<Vec<String>> {
+    let proxy = fdo::PropertiesProxy::builder(&connection).destination("org.freedesktop.systemd1").path(path.as_ref()).build().await?;
+    let mut units = Vec::new();
+    for property in ["BoundBy", "RequiredBy"] {
+        let value = proxy.get("org.freedesktop.systemd1.Unit".try_into()?, property).await?;
+        units.extend(Vec::<String>::try_from(value).unwrap_or_default());
+    }
+    Ok(units)
+}
 
 /// Reads those properties of a unit that matter here. One by one: `GetAll` of a service takes 4 ms, for it also looks at the
 /// control group.
@@ -397,11 +476,12 @@ async fn read_unit(
     Ok((name, unit))
 }
 
-enum Verb {
+enum Verb<'a> {
     Start,
     Stop,
     Restart,
     TryRestart,
+    StartScope(&'a [(&'a str, Variant<'a>)]),
 }
 
 /// Makes systemd send signals.

@@ -266,6 +266,32 @@ impl Lock {
     }
 }
 
+/// What there is to see of a lock without waiting for it.
+#[derive(Debug)]
+pub enum Glance {
+    /// Nobody else holds it, and nobody changes what it is for as long as this is kept.
+    Quiet(Option<File>),
+    /// Somebody holds it.
+    Busy,
+}
+
+impl Lock {
+    /// Looks whether somebody holds a lock, and keeps others from it while it looks on: shared with whoever else only looks. It
+    /// makes no file where there is none.
+    pub fn glance(path: &Path) -> Result<Glance> {
+        let failed = || format!("failed to look at the lock {}", path.display());
+        let file = match File::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Glance::Quiet(None)),
+            other => other.with_context(failed)?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Glance::Quiet(Some(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Glance::Busy),
+            Err(e) => Err(e).with_context(failed),
+        }
+    }
+}
+
 /// Makes a folder with its parents, readable by all as networkd needs it.
 pub fn create_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("failed to create directory {}", path.display()))

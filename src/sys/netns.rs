@@ -3,6 +3,7 @@
 //! No thread that anything else runs on ever changes its namespace: work inside is done on a thread of its own.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io,
     os::{
@@ -85,7 +86,7 @@ pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e).with_context(|| format!("failed to create {}", path.display())),
         }
-        unshare()
+        unshare_network()
             .and_then(|()| {
                 mount_bind("/proc/thread-self/ns/net", &path).with_context(|| format!("failed to mount the netns on {}", path.display()))
             })
@@ -100,7 +101,7 @@ pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send
 /// Runs `work` on a thread inside a namespace without a name, which goes with it. Links of the names given are in it.
 pub fn scratch<T: Send>(links: &[&LinkName], work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     on_thread(|| {
-        unshare()?;
+        unshare_network()?;
         let mut socket = Socket::open()?;
         netlink::add_placeholders(&mut socket, links)?;
         work()
@@ -108,12 +109,19 @@ pub fn scratch<T: Send>(links: &[&LinkName], work: impl FnOnce() -> Result<T> + 
 }
 
 /// Gives the calling thread a network namespace of its own.
-fn unshare() -> Result<()> {
-    // SAFETY: CLONE_NEWNET changes this thread's network namespace alone. What makes unshare(2) unsafe is CLONE_FILES, which would
-    // take file descriptors from under other threads.
+fn unshare_network() -> Result<()> {
+    unshare(UnshareFlags::NEWNET).context("failed to make a network namespace")
+}
+
+/// Gives the calling thread namespaces of its own.
+pub(super) fn unshare(namespaces: UnshareFlags) -> rustix::io::Result<()> {
+    debug_assert!((UnshareFlags::NEWNET | UnshareFlags::NEWNS).contains(namespaces));
+    // SAFETY: these change this thread's namespaces alone. What makes unshare(2) unsafe is CLONE_FILES, which would take file
+    // descriptors from under other threads.
     #[allow(unsafe_code)]
-    let unshared = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) };
-    unshared.context("failed to make a network namespace")
+    unsafe {
+        rustix::thread::unshare_unsafe(namespaces)
+    }
 }
 
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
@@ -158,14 +166,32 @@ pub fn remove(name: &NetnsName) -> Result<()> {
     }
 }
 
-/// Tells in which namespace a process is, comparing it to the host's and to the named ones given. None when it is gone.
-#[must_use]
-pub fn place_of(pid: u32, names: &[NetnsName]) -> Option<Place> {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
-    let of_process = identity(Path::new(&format!("/proc/{pid}/ns/net")))?;
-    if Some(of_process) == identity(Path::new("/proc/self/ns/net")) {
-        return Some(Place::Host);
+/// The namespaces that have a name, to compare those of processes with.
+#[derive(Debug, Default)]
+pub struct Named {
+    host: Option<(u64, u64)>,
+    names: BTreeMap<(u64, u64), NetnsName>,
+}
+
+impl Named {
+    /// Looks at the host's own and at the named ones given.
+    #[must_use]
+    pub fn of<'a>(names: impl IntoIterator<Item = &'a NetnsName>) -> Self {
+        let names = names.into_iter().filter_map(|name| Some((identity(&path(name))?, name.clone()))).collect();
+        Self { host: identity(Path::new("/proc/self/ns/net")), names }
     }
-    let named = names.iter().find(|name| identity(&path(name)) == Some(of_process));
-    Some(named.map_or(Place::Other, |name| Place::Netns(name.clone())))
+
+    /// Tells in which namespace a process is. None when it is gone, or somebody else's for whom this process may not look.
+    #[must_use]
+    pub fn place_of(&self, pid: u32) -> Option<Place> {
+        let own = identity(Path::new(&format!("/proc/{pid}/ns/net")))?;
+        if Some(own) == self.host {
+            return Some(Place::Host);
+        }
+        Some(self.names.get(&own).map_or(Place::Other, |name| Place::Netns(name.clone())))
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
 }

@@ -7,12 +7,12 @@ use anyhow::Result;
 use super::{
     host_end,
     inside::Host,
-    netlink::{self, KernelLink, LOOPBACK, Socket},
+    netlink::{self, AddressState, KernelLink, LOOPBACK, PortState, RouteState, Socket},
     nftables, sysctl, wireguard,
 };
 use crate::{
     diff::link_settings,
-    model::{Address, Dad, HostEnd, Kind, Link, LinkName, Mac, Netns, NetnsName, Route},
+    model::{Address, Dad, HostEnd, Kind, Link, LinkName, Mac, Maker, Netns, NetnsName, Route, Seen, SeenAddress, SeenLink, SeenRoute},
 };
 
 /// What is in a namespace.
@@ -26,6 +26,8 @@ pub struct Observed {
     pub loopback_up: bool,
     /// Addresses, by the index of their link, that duplicate detection has refused. They are not in `netns`: nobody can use them.
     pub refused: Vec<(u32, Address)>,
+    /// All that is there, whoever made it.
+    pub seen: Seen,
 }
 
 /// Reads what is in the namespace of the calling thread: of links only those of `applied` and those wanted; of addresses, routes
@@ -41,11 +43,12 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
         netns.ruleset = nftables::loaded(name)?;
     }
     let (mut names, mut ends) = (BTreeMap::new(), BTreeMap::new());
-    for kernel in netlink::links(inner)? {
+    let links = netlink::links(inner)?;
+    for kernel in &links {
         observed.loopback_up |= kernel.name == "lo" && kernel.up;
         let Ok(name) = LinkName::parse(&kernel.name) else { continue };
         let candidates: Vec<&Link> = [wanted, applied].iter().filter_map(|netns| netns.links.get(&name)).collect();
-        let Some(found) = find(host, &kernel, &candidates)? else { continue };
+        let Some(found) = find(host, kernel, &candidates)? else { continue };
         let wanted = wanted.links.get(&name);
         let kind = match (found.kind, wanted.and_then(|link| link.kind.wireguard())) {
             (Kind::Wireguard(_), Some(wanted)) => {
@@ -75,22 +78,25 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
         netns.links.insert(name, link);
     }
     host_end::observe(&mut host.socket, &ends, netns, [wanted, applied])?;
-    for state in netlink::addresses(inner)? {
+    let addresses = netlink::addresses(inner)?;
+    for state in &addresses {
         let lo = LinkName::loopback();
         let Some(name) = names.get(&state.index).or((state.index == LOOPBACK).then_some(&lo)) else { continue };
         let address = state.address.canonical(name);
-        if state.duplicate && state.ours {
+        let ours = state.maker == Maker::Ours;
+        if state.duplicate && ours {
             observed.refused.push((state.index, address));
             continue;
         }
         let wanted = if *name == lo { Some(&wanted.loopback_addresses) } else { wanted.links.get(name).map(|link| &link.addresses) };
         let is_wanted = || wanted.is_some_and(|addresses| addresses.iter().any(|a| a.canonical(name) == address));
-        if state.ours || is_wanted() {
+        if ours || is_wanted() {
             let to = if *name == lo { Some(&mut netns.loopback_addresses) } else { netns.links.get_mut(name).map(|l| &mut l.addresses) };
             to.into_iter().for_each(|list| list.push(address.clone()));
         }
     }
-    for state in netlink::routes(inner)? {
+    let routes = netlink::routes(inner)?;
+    for state in &routes {
         let link = match state.index {
             Some(index) => Some(names.get(&index)),
             None => None,
@@ -103,7 +109,7 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
                 (wanted, netns.links.get_mut(name).map(|link| &mut link.routes))
             }
         };
-        if state.ours || wanted.iter().any(|route| route.canonical() == state.route.canonical()) {
+        if state.maker == Maker::Ours || wanted.iter().any(|route| route.canonical() == state.route.canonical()) {
             to.into_iter().for_each(|list| list.push(state.route.clone()));
         }
     }
@@ -111,7 +117,56 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
         let rules = netlink::rules(inner)?.into_iter().filter(|state| state.ours || wanted.rules.contains(&state.rule));
         netns.rules.extend(rules.map(|state| state.rule));
     }
+    observed.seen = seen(links, addresses, routes);
     Ok(observed)
+}
+
+/// Reads all links of the socket's namespace with their addresses. Routes are left out: a router may have a million.
+pub fn links(socket: &mut Socket) -> Result<Vec<SeenLink>> {
+    let links = netlink::links(socket)?;
+    let keeps_vlans_apart = links.iter().any(|link| link.bridge.as_ref().is_some_and(|bridge| bridge.vlan_filtering));
+    let mut vlans = if keeps_vlans_apart { netlink::vlans(socket)? } else { BTreeMap::new() };
+    let indexes: Vec<u32> = links.iter().map(|link| link.index).collect();
+    let mut seen = seen(links, netlink::addresses(socket)?, Vec::new()).links;
+    for (link, index) in seen.iter_mut().zip(indexes) {
+        link.port.vlans = vlans.remove(&index);
+    }
+    Ok(seen)
+}
+
+/// Puts addresses and routes to their links.
+fn seen(links: Vec<KernelLink>, addresses: Vec<AddressState>, routes: Vec<RouteState>) -> Seen {
+    let places: BTreeMap<u32, usize> = links.iter().enumerate().map(|(place, link)| (link.index, place)).collect();
+    let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
+    let name = |index: u32| places.get(&index).map(|place| names[*place].clone());
+    let link = |kernel: KernelLink| SeenLink {
+        master: kernel.master.and_then(name),
+        parent: kernel.peer.filter(|_| !kernel.elsewhere).and_then(name),
+        name: kernel.name,
+        kind: kernel.kind,
+        up: kernel.up,
+        carrier: kernel.carrier,
+        mac: kernel.mac,
+        mtu: kernel.mtu,
+        forwards: kernel.port.map(|state| state == PortState::Forwarding),
+        port: kernel.settings,
+        addresses: Vec::new(),
+        routes: Vec::new(),
+    };
+    let mut seen = Seen { links: links.into_iter().map(link).collect(), routes: Vec::new() };
+    for AddressState { index, address, tentative, duplicate, for_a_time, maker } in addresses {
+        if let Some(place) = places.get(&index) {
+            seen.links[*place].addresses.push(SeenAddress { address, tentative, duplicate, for_a_time, maker });
+        }
+    }
+    for RouteState { index, route, maker } in routes {
+        let to = match index {
+            Some(index) => places.get(&index).map(|place| &mut seen.links[*place].routes),
+            None => Some(&mut seen.routes),
+        };
+        to.into_iter().for_each(|list| list.push(SeenRoute { route: route.clone(), maker }));
+    }
+    seen
 }
 
 /// A link that is ours.

@@ -33,6 +33,33 @@ pub fn complain(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }
 
+/// Gives the columns of the terminal that standard output is; none if it is none.
+#[must_use]
+pub fn width() -> Option<usize> {
+    let number = |text: std::ffi::OsString| text.to_str()?.parse().ok().filter(|columns| *columns > 0);
+    let size = || rustix::termios::tcgetwinsize(stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
+    stdout().is_terminal().then(|| std::env::var_os("COLUMNS").and_then(number).or_else(size).unwrap_or(80))
+}
+
+/// Tells whether the locale says that more than ASCII can be shown.
+#[must_use]
+pub fn is_unicode() -> bool {
+    // setlocale(3): the first of these that is set
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().filter_map(std::env::var_os).find(|value| !value.is_empty());
+    let locale = locale.map(|value| value.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
+/// Prints to standard output. A reader that has gone has seen enough.
+pub fn print(text: &str) {
+    let mut out = stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        complain(format_args!("error: failed to write to standard output: {error}"));
+    }
+}
+
 /// Tells whether somebody can be asked something.
 #[must_use]
 pub fn can_ask() -> bool {

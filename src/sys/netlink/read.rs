@@ -20,7 +20,7 @@ use super::{
     PROTOCOL, Socket,
     port::{self, BridgeState},
 };
-use crate::model::{self, Address, Fwmark, Mac, Port, Route, Rule, Scope};
+use crate::model::{self, Address, Fwmark, Mac, Maker, Port, Route, Rule, Scope};
 
 /// A link as the kernel shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct KernelLink {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// The other side of the cable, or of the pair, is up too.
+    pub carrier: bool,
     /// Index of the bridge (or bond, VRF) it is a port of.
     pub master: Option<u32>,
     /// Index of the other end of a pair, or of the parent; in another namespace if `elsewhere`.
@@ -57,7 +59,9 @@ pub enum PortState {
 
 impl From<LinkMessage> for KernelLink {
     fn from(message: LinkMessage) -> Self {
-        let mut link = Self { index: message.header.index, up: message.header.flags.contains(LinkFlags::Up), ..Self::default() };
+        let flags = message.header.flags;
+        let (up, carrier) = (flags.contains(LinkFlags::Up), flags.contains(LinkFlags::LowerUp));
+        let mut link = Self { index: message.header.index, up, carrier, ..Self::default() };
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
@@ -141,20 +145,28 @@ pub struct AddressState {
     pub tentative: bool,
     /// Somebody else has the address.
     pub duplicate: bool,
-    /// Added by this tool.
-    pub ours: bool,
+    /// It ends by itself.
+    pub for_a_time: bool,
+    pub maker: Maker,
 }
 
 impl AddressState {
     pub(super) fn from_message(message: AddressMessage) -> Option<Self> {
-        let (mut local, mut other, mut label, mut flags, mut ours) = (None, None, None, AddressFlags::empty(), false);
+        let (mut local, mut other, mut label, mut flags, mut maker) = (None, None, None, AddressFlags::empty(), Maker::Other);
         for attribute in message.attributes {
             match attribute {
                 AddressAttribute::Local(ip) => local = Some(ip),
                 AddressAttribute::Address(ip) => other = Some(ip),
                 AddressAttribute::Label(text) => label = Some(text),
                 AddressAttribute::Flags(bits) => flags = bits,
-                AddressAttribute::Protocol(protocol) => ours = protocol == AddressProtocol::Other(PROTOCOL),
+                AddressAttribute::Protocol(protocol) => {
+                    maker = match protocol {
+                        AddressProtocol::Other(PROTOCOL) => Maker::Ours,
+                        AddressProtocol::Loopback | AddressProtocol::LinkLocal => Maker::Kernel,
+                        AddressProtocol::RouterAnnouncement => Maker::Router,
+                        _ => Maker::Other,
+                    };
+                }
                 _ => {}
             }
         }
@@ -179,7 +191,8 @@ impl AddressState {
             // an optimistic address is usable while it is tentative (RFC 4429)
             tentative: flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic),
             duplicate: flags.contains(AddressFlags::Dadfailed),
-            ours,
+            for_a_time: !flags.contains(AddressFlags::Permanent),
+            maker,
         })
     }
 }
@@ -205,8 +218,7 @@ pub struct RouteState {
     /// Index of the link it goes out by; none if it refuses packets.
     pub index: Option<u32>,
     pub route: Route,
-    /// Added by this tool.
-    pub ours: bool,
+    pub maker: Maker,
 }
 
 fn ip(address: RouteAddress) -> Option<IpAddr> {
@@ -243,7 +255,12 @@ impl RouteState {
             RouteScope::Host => Some(Scope::Host),
             _ => Some(Scope::Global),
         };
-        let ours = header.protocol == RouteProtocol::from(PROTOCOL);
+        let maker = match header.protocol {
+            protocol if protocol == RouteProtocol::from(PROTOCOL) => Maker::Ours,
+            RouteProtocol::Ra => Maker::Router,
+            RouteProtocol::Dhcp => Maker::Dhcp,
+            _ => Maker::Other,
+        };
         let on_link = header.flags.contains(RouteFlags::Onlink);
         let length = header.destination_prefix_length;
         let (mut to, mut via, mut source, mut metric, mut mtu, mut index) = (unspecified, None, None, None, None, None);
@@ -276,7 +293,7 @@ impl RouteState {
         }
         // IPv6 shows the loopback link for what refuses packets
         let index = if kind == model::RouteType::Unicast { Some(index?) } else { None };
-        Some(Self { index, route, ours })
+        Some(Self { index, route, maker })
     }
 }
 
