@@ -162,8 +162,8 @@ pub fn remove(name: &NetnsName) -> Result<()> {
 /// The namespaces that have a name, to compare those of processes with.
 #[derive(Debug, Default)]
 pub struct Named {
-    host: Option<(u64, u64)>,
-    names: BTreeMap<(u64, u64), NetnsName>,
+    host: Option<Identity>,
+    names: BTreeMap<Identity, NetnsName>,
 }
 
 impl Named {
@@ -185,6 +185,11 @@ impl Named {
     }
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
+/// What tells namespaces apart as long as they exist: device and inode.
+pub type Identity = (u64, u64);
+
+/// Gives the identity of a namespace by a file that stands for it.
+#[must_use]
+pub fn identity(path: &Path) -> Option<Identity> {
     fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
 }
