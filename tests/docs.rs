@@ -8,7 +8,7 @@ use netns_networkd::{
     desired::{Facts, NETWORKD, desired},
 };
 
-use crate::trials;
+use crate::{common::schema, trials};
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -16,7 +16,8 @@ pub fn trials() -> Vec<Trial> {
         every_key_names_its_test,
         the_example_is_valid,
         every_command_is_documented,
-        examples_are_what_is_written
+        examples_are_what_is_written,
+        every_json_field_is_described
     ]
 }
 
@@ -121,6 +122,19 @@ fn every_command_is_documented() {
     }
     for code in 0..=4 {
         assert!(text.contains(&format!("\n| {code} | ")), "docs/commands.md lacks exit code {code}");
+    }
+}
+
+/// Whoever reads a schema finds what each field means, and a word of each command in docs/commands.md finds its schema.
+fn every_json_field_is_described() {
+    let text = document("docs/commands.md");
+    for name in ["status", "list", "check", "sync", "error"] {
+        schema::walk(&schema::schema(name), "$", &mut |path, schema| {
+            for (field, inner) in schema.get("properties").and_then(|p| p.as_object()).into_iter().flatten() {
+                assert!(inner.get("description").is_some(), "docs/schema/{name}.json: {path}.{field} has no description");
+            }
+        });
+        assert!(text.contains(&format!("schema/{name}.json")), "docs/commands.md does not name schema/{name}.json");
     }
 }
 

@@ -18,6 +18,7 @@ mod host_main;
 mod host_outside;
 mod host_published;
 mod host_sockets;
+mod host_status;
 mod host_sync;
 mod host_units;
 mod inside;
@@ -25,6 +26,8 @@ mod laws;
 mod netns;
 mod netns_change;
 mod render;
+mod report;
+mod show;
 mod vm_host;
 mod vm_links;
 mod vm_vlan;
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         host_outside::trials,
         host_published::trials,
         host_sockets::trials,
+        host_status::trials,
         host_sync::trials,
         host_units::trials,
         inside::trials,
@@ -57,6 +61,8 @@ fn main() -> ExitCode {
         netns::trials,
         netns_change::trials,
         render::trials,
+        report::trials,
+        show::trials,
     ];
     let of_the_vm: &[fn() -> Vec<Trial>] = &[vm_host::trials, vm_links::trials, vm_vlan::trials, vm_wireguard::trials];
     let all = |behaviours: &[fn() -> Vec<Trial>]| behaviours.iter().flat_map(|trials| trials()).collect();

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     desired::{DHCP, NETNS_ETC, NETWORKD, RECORDS, SYSTEMD, record_of},
     diff::Change,
-    model::{self, LinkName, NetnsName, Provenance, UnitName},
+    model::{self, LinkName, NetnsName, UnitName},
     plan::{Pending, Step},
 };
 
@@ -222,7 +222,8 @@ fn changed(facts: &Facts, owners: &Owners) -> BTreeSet<NetnsName> {
     let by_configuration = |change: &&Change| match change {
         // one that has gone from its place was written
         Change::WriteFile { path, before: None, .. } => !facts.written.contains(path),
-        Change::WriteFile { before: Some(before), .. } | Change::RemoveFile { before, .. } => before.provenance == Provenance::Ours,
+        // those that somebody has edited are left alone
+        Change::WriteFile { .. } | Change::RemoveFile { .. } => true,
         _ => false,
     };
     facts.plan.changes.iter().filter(by_configuration).filter_map(|change| owners.of_change(change)).collect()

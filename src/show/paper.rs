@@ -63,7 +63,7 @@ fn width(words: &[Word]) -> usize {
 
 /// The space between two columns.
 const GAP: usize = 2;
-/// The last column of a table has at least so much room; else its rows are written one cell after the other.
+/// What is not in columns has at least so much room beside them.
 const ROOM: usize = 20;
 
 /// Text as it grows.
@@ -104,40 +104,40 @@ impl Text {
         self.flow(indent, words);
     }
 
-    /// Writes rows in columns; the last one takes what is left of the width. Where that is too little, the cells of a row follow
-    /// each other.
+    /// Writes rows in columns, as many as leave enough room for the rest; the cells of the rest follow each other, in more lines
+    /// where need be.
     pub fn table(&mut self, indent: usize, rows: &[Vec<Cell>]) {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let widest = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(widest).collect();
-        let starts: Vec<usize> =
-            (0..columns).map(|column| indent + widths[..column].iter().map(|w| w + GAP * usize::from(*w > 0)).sum::<usize>()).collect();
-        let needed = widths.last().map_or(0, |last| (*last).min(ROOM));
-        let longest =
-            rows.iter().filter(|row| row.len() == columns).filter_map(|row| row.last()).flatten().map(|word| word.text.width()).max();
-        let fits = self.paper.width.is_none_or(|width| starts.last().is_none_or(|start| start + needed.max(longest.unwrap_or(0)) <= width));
+        let start = |column: usize| indent + widths[..column].iter().filter(|w| **w > 0).map(|w| w + GAP).sum::<usize>();
+        let fits = |column: &usize| {
+            let rest = || rows.iter().filter_map(|row| row.get(*column..));
+            let longest = rest().flatten().flatten().map(|word| word.text.width()).max().unwrap_or(0);
+            let all = rest().map(|cells| cells.iter().map(|cell| width(cell) + GAP).sum::<usize>().saturating_sub(GAP)).max().unwrap_or(0);
+            self.paper.width.is_none_or(|width| start(*column) + longest.max(all.min(ROOM)) <= width)
+        };
+        let aligned = (0..columns).rev().find(fits).unwrap_or(0);
         for row in rows {
             self.pad_to(indent);
-            if fits {
-                for (cell, start) in row.iter().zip(&starts).filter(|(cell, _)| !cell.is_empty()) {
-                    self.pad_to(*start);
-                    self.flow(*start, cell);
+            let (head, rest) = row.split_at(aligned.min(row.len()));
+            for (column, cell) in head.iter().enumerate().filter(|(_, cell)| !cell.is_empty()) {
+                self.pad_to(start(column));
+                self.flow(0, cell);
+            }
+            let hang = if aligned == 0 { indent + GAP } else { start(aligned) };
+            for (number, cell) in rest.iter().filter(|cell| !cell.is_empty()).enumerate() {
+                let room = self.paper.width.unwrap_or(usize::MAX).saturating_sub(self.column);
+                let gap = GAP * usize::from(number > 0);
+                if number == 0 {
+                    self.pad_to(start(aligned));
+                } else if cell.first().is_some_and(|word| word.text.width() + gap > room) {
+                    self.end_line();
+                    self.pad_to(hang);
+                } else {
+                    self.pad_to(self.column + gap);
                 }
-            } else {
-                let cells = row.iter().filter(|cell| !cell.is_empty());
-                for (number, cell) in cells.enumerate() {
-                    if number > 0 {
-                        // the gap, or a new line
-                        let room = self.paper.width.unwrap_or(usize::MAX).saturating_sub(self.column);
-                        if cell.first().is_some_and(|word| word.text.width() + GAP > room) {
-                            self.end_line();
-                            self.pad_to(indent + GAP);
-                        } else {
-                            self.pad_to(self.column + GAP);
-                        }
-                    }
-                    self.flow(indent + GAP, cell);
-                }
+                self.flow(hang, cell);
             }
             self.end_line();
         }

@@ -5,7 +5,7 @@ use crate::{
     model::NetnsName,
     report::{
         Address, AddressState, Binding, Bridge, BridgePort, ConfigurationState, Firewall, Interface, LinkState, ListEntry, Namespace,
-        NetnsState, Origin, OrphanKind, Place, Presence, Report, Role, RouteEntry, Unit, Vlans,
+        NetnsState, Origin, Orphan, OrphanKind, Place, Presence, Report, Role, RouteEntry, Unit, Vlans,
     },
 };
 
@@ -23,7 +23,8 @@ pub fn status(report: &Report, paper: Paper) -> String {
     summary(report, &mut text);
     for bridge in &report.bridges {
         text.blank_line();
-        show_bridge(bridge, &mut text);
+        let is_it = |orphan: &Orphan| orphan.kind == OrphanKind::Bridge && orphan.name == bridge.name.as_str();
+        show_bridge(bridge, report.orphans.iter().any(is_it), &mut text);
     }
     for (netns, short) in report.namespaces.iter().zip(report.list().namespaces) {
         text.blank_line();
@@ -190,7 +191,7 @@ fn show_blocks(blocks: &[Block], text: &mut Text) {
     }
 }
 
-fn show_bridge(bridge: &Bridge, text: &mut Text) {
+fn show_bridge(bridge: &Bridge, is_left: bool, text: &mut Text) {
     let Bridge { name, configured, source: _, state, carrier, mac, mtu, stp, vlan_filtering, addresses, ports } = bridge;
     let tone = match state {
         LinkState::Up => Tone::Good,
@@ -201,6 +202,7 @@ fn show_bridge(bridge: &Bridge, text: &mut Text) {
         link_state(*state),
         if lacks_carrier { words(Tone::Warn, "no carrier") } else { Cell::new() },
         match (configured, state) {
+            _ if is_left => words(Tone::Warn, "not in the configuration"),
             (true, _) => Cell::new(),
             (false, LinkState::Absent) => words(Tone::Plain, &format!("no [bridge.{name}] makes it")),
             (false, _) => words(Tone::Plain, "made by somebody else"),

@@ -6,6 +6,7 @@ mod cases;
 mod host;
 mod lab;
 mod sandbox;
+pub mod schema;
 mod vm;
 
 use std::any::Any;
