@@ -40,6 +40,8 @@ pub enum Command {
     Status(Status),
     /// Shows a line for each namespace.
     List,
+    /// Looks for what breaks hosts with namespaces: what was found, why it matters, what mends it. Exit code 3 if anything was.
+    Doctor,
     /// Keeps the changes of a `sync --confirm`.
     Confirm,
     /// Takes the changes of a `sync --confirm` back at once; what its timer runs.

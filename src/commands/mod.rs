@@ -1,6 +1,7 @@
 //! One file a verb: wiring and words, no work.
 
 mod check;
+mod doctor;
 mod list;
 mod rollback;
 mod status;
@@ -83,6 +84,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Sync(args) => sync::run(context, args),
         Command::Status(args) => status::run(context, &args),
         Command::List => list::run(context),
+        Command::Doctor => doctor::run(context),
         Command::Confirm => rollback::confirm(context),
         Command::Rollback => rollback::rollback(context),
         Command::Up(args) => {

@@ -22,7 +22,18 @@ pub use settings::{Setting, denied_links, settings, stanzas, unmanaged_devices};
 
 use crate::model::NetnsName;
 
-/// What a command or a look found wrong. docs/schema/doctor.json describes it.
+/// What `doctor` says of a host. docs/schema/doctor.json describes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// Nothing was found.
+    pub ok: bool,
+    /// How many checks there are.
+    pub checks: usize,
+    pub findings: Vec<Finding>,
+    pub not_seen: Vec<String>,
+}
+
+/// Something that is wrong, or may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The name of the check; docs/commands.md has them all.

@@ -3,6 +3,7 @@
 mod apply;
 mod checks;
 pub mod dhcp;
+pub mod doctor;
 pub mod host;
 mod keys;
 pub mod netns;

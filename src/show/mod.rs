@@ -2,10 +2,12 @@
 //!
 //! Names, addresses and commands are words, and a word is never cut: what is too long for a line goes on in the next one.
 
+mod doctor;
 mod list;
 mod paper;
 mod status;
 
+pub use doctor::doctor;
 pub use list::list;
 pub use paper::Paper;
 pub use status::status;

@@ -34,7 +34,7 @@ pub fn status(report: &Report, paper: Paper) -> String {
 }
 
 /// A sign at the beginning of a line, which says the same as its colour.
-fn sign(tone: Tone, paper: Paper) -> Cell {
+pub(super) fn sign(tone: Tone, paper: Paper) -> Cell {
     let (unicode, ascii) = match tone {
         Tone::Bad => ("×", "x"),
         Tone::Warn => ("!", "!"),

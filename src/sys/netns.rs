@@ -43,11 +43,15 @@ pub enum Found {
     Netns(OwnedFd),
 }
 
-/// Looks at the path of a named namespace. A file there proves nothing; only nsfs does (`NSFS_MAGIC`, statfs(2)).
+/// Looks at the path of a named namespace.
 pub fn find(name: &NetnsName) -> Result<Found> {
+    find_at(&path(name))
+}
+
+/// Looks at a path. A file there proves nothing; only nsfs does (`NSFS_MAGIC`, statfs(2)).
+pub fn find_at(path: &Path) -> Result<Found> {
     const NSFS_MAGIC: u64 = 0x6e73_6673;
-    let path = path(name);
-    let file = match OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(&path) {
+    let file = match OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(e) => return Err(e).with_context(|| format!("failed to open {}", path.display())),
