@@ -16,7 +16,8 @@ use serde::Serialize;
 use crate::{
     cli::{Cli, Command},
     config::Faults,
-    error::{self, Refused, Usage},
+    error::{self, OfNetns, Refused, Usage},
+    model::NetnsName,
     reconcile::{
         dhcp,
         netns::{self, Reach},
@@ -25,9 +26,12 @@ use crate::{
     show::Paper,
     sys::{
         fs::{self, Root},
-        terminal,
+        journal, processes, terminal,
     },
 };
+
+/// What every entry about a failure has in the journal (`journalctl MESSAGE_ID=…`, systemd.journal-fields(7)).
+const FAILED_ID: &str = "14f4ef8789e64df7954e162d947157f8";
 
 /// Exit codes, as the contract has them.
 pub const FAILED: u8 = 1;
@@ -50,9 +54,16 @@ struct Context {
 pub fn run(cli: Cli) -> ExitCode {
     let Cli { root, color, verbose, json, command } = cli;
     let context = Context { root: Root::new(root), verbose, json, color: terminal::colors(color) };
+    let netns = match &command {
+        Command::Up(args) => Some(args.name.clone()),
+        Command::Down(args) => Some(args.name.clone()),
+        Command::Online(args) => Some(args.name.clone()),
+        Command::DhcpEvent(args) => Some(args.name.clone()),
+        _ => None,
+    };
     match dispatch(&context, command) {
         Ok(code) => code,
-        Err(error) => report(&context, &error),
+        Err(error) => report(&context, &error, netns.as_ref()),
     }
 }
 
@@ -131,14 +142,31 @@ fn warning(context: &Context) -> &'static str {
     if context.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" }
 }
 
-fn report(context: &Context, error: &Error) -> ExitCode {
+fn report(context: &Context, error: &Error, netns: Option<&NetnsName>) -> ExitCode {
     if context.json {
         print_json(&Document::failure(Failure::new(error)));
-    } else if let Some(faults) = error.downcast_ref::<Faults>() {
-        eprintln!("{}", faults.render(context.color.1).trim_end());
     } else {
         let word = if context.color.1 { "\x1b[1;31merror\x1b[0m" } else { "error" };
-        eprintln!("{word}: {}", error::render(error));
+        let text = match error.downcast_ref::<Faults>() {
+            Some(faults) => faults.render(context.color.1).trim_end().to_owned(),
+            None => format!("{word}: {}", error::render(error)),
+        };
+        if !(journal::is_stderr() && put_down(error, netns, &text)) {
+            eprintln!("{text}");
+        }
     }
     ExitCode::from(code_of(error))
+}
+
+/// Puts what failed into the journal as one entry, with fields to search for; tells whether that could be done.
+fn put_down(error: &Error, netns: Option<&NetnsName>, text: &str) -> bool {
+    let unit = processes::own_unit();
+    let place = error.downcast_ref::<OfNetns>().and_then(|failed| failed.place.rsplit_once(':'));
+    let mut fields = vec![("MESSAGE", text), ("PRIORITY", "3"), ("SYSLOG_IDENTIFIER", "netns-networkd"), ("MESSAGE_ID", FAILED_ID)];
+    fields.extend(netns.map(|netns| ("NETNS", netns.as_str())));
+    fields.extend(place.map(|(file, _)| ("CONFIG_FILE", file)));
+    fields.extend(place.map(|(_, line)| ("CONFIG_LINE", line)));
+    // journald asks whose an entry is, and by then this process may have ended
+    fields.extend(unit.as_deref().map(|unit| ("OBJECT_SYSTEMD_UNIT", unit)));
+    journal::write(&fields).is_ok()
 }

@@ -113,6 +113,13 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
+/// Runs the checks of what networkd makes of links.
+#[must_use]
+pub fn view_of_networkd(facts: &Facts) -> Vec<Finding> {
+    let checks: [Check; 5] = [networkd::down, networkd::masked, networkd::unreadable, networkd::foreign_file, networkd::unmanaged];
+    checks.iter().flat_map(|check| check(facts)).collect()
+}
+
 impl Finding {
     fn new(severity: Severity, found: impl Into<String>, why: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { check: String::new(), severity, netns: None, found: found.into(), why: why.into(), remedy: remedy.into() }

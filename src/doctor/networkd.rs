@@ -70,7 +70,9 @@ pub(super) fn foreign_file(facts: &Facts) -> Vec<Finding> {
         let remedy = if sorts_before {
             let later = format!("90-{}", name.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-'));
             let folder = file.parent().unwrap_or(Path::new("/")).display();
-            format!("narrow its [Match], or let it come later: `mv {path} {folder}/{later}`; then `networkctl reload`")
+            format!(
+                "narrow its [Match], or let it come later: `mv {path} {folder}/{later}`; then `networkctl reload` and `netns-networkd sync`"
+            )
         } else {
             "`networkctl reload`, and where that does not help, `networkctl reconfigure` with the link".to_owned()
         };
@@ -155,9 +157,10 @@ pub(super) fn unreadable(facts: &Facts) -> Vec<Finding> {
         let remedy = if why.starts_with("its folder") {
             format!("`chmod 755 {folder}`, then `networkctl reload`")
         } else {
-            format!(
-                "`chmod 644 {path}`, or for a file with keys `chgrp systemd-network {path}` and `chmod 640 {path}`; then `networkctl reload`"
-            )
+            // WireGuard's keys are not for everybody
+            let has_keys = file.text.contains("Key=");
+            let chmod = if has_keys { format!("chgrp systemd-network {path}; chmod 640 {path}") } else { format!("chmod 644 {path}") };
+            format!("`{chmod}`, then `networkctl reload`")
         };
         Some(if file.ours { Finding::fault(found, matters, remedy) } else { Finding::risk(found, matters, remedy) })
     };

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod host;
 mod keys;
 pub mod netns;
+mod networkd;
 pub mod rollback;
 mod sockets;
 pub mod status;

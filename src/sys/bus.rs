@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio::{runtime::Runtime, task::JoinHandle};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 
+use super::terminal::Waiting;
 use crate::model::{NetnsName, UnitName};
 
 /// For a question: both daemons answer at once, but may be busy loading units.
@@ -252,6 +253,7 @@ impl Bus {
     }
 
     fn job(&self, unit: &str, what: &str, verb: Verb) -> Result<()> {
+        let _shown = Waiting::new(format!("{what} {unit}"), JOB);
         let result = self.call(JOB, &format!("{what} {unit}"), async {
             let systemd = SystemdProxy::new(&self.connection).await?;
             match systemd.subscribe().await {

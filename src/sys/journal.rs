@@ -66,11 +66,11 @@ fn error_of(said: &[String]) -> Vec<String> {
     std::iter::once(first).chain(rest.cloned()).collect()
 }
 
-/// Reads the last that networkd has said in this boot of a link, and of a file of its.
+/// Reads the last warnings and errors of networkd in this boot about a link, or about a file of its.
 pub fn of_networkd(link: &str, file: &str, limit: Duration) -> Result<Vec<String>> {
     const UNIT: &str = "_SYSTEMD_UNIT=systemd-networkd.service";
     let (link, file) = (format!("INTERFACE={link}"), format!("CONFIG_FILE={file}"));
-    read(&[UNIT, &link, "+", UNIT, &file], 3, limit)
+    read(&["--priority=notice", UNIT, &link, "+", UNIT, &file], 3, limit)
 }
 
 #[cfg(test)]

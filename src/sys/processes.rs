@@ -37,6 +37,12 @@ pub fn elsewhere() -> Result<Vec<Process>> {
     Ok(all)
 }
 
+/// Gives the unit that this process is of.
+#[must_use]
+pub fn own_unit() -> Option<String> {
+    unit_of(&fs::read_to_string("/proc/self/cgroup").ok()?)
+}
+
 /// Gives the unit of a control group: `0::/system.slice/postfix.service`, also where its processes are in groups below.
 fn unit_of(groups: &str) -> Option<String> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
