@@ -7,12 +7,14 @@ mod common;
 mod config;
 mod diff;
 mod docs;
+mod doctor;
 mod harness;
 mod host_bad_input;
 mod host_boot;
 mod host_confirm;
 mod host_dhcp;
 mod host_dns;
+mod host_doctor;
 mod host_failures;
 mod host_main;
 mod host_outside;
@@ -42,12 +44,14 @@ fn main() -> ExitCode {
         config::trials,
         diff::trials,
         docs::trials,
+        doctor::trials,
         harness::trials,
         host_bad_input::trials,
         host_boot::trials,
         host_confirm::trials,
         host_dhcp::trials,
         host_dns::trials,
+        host_doctor::trials,
         host_failures::trials,
         host_main::trials,
         host_outside::trials,

@@ -27,7 +27,11 @@ pub(super) fn features(facts: &Facts) -> Vec<Finding> {
             "`vlan-filtering`, `vlan` and `vlans` have no effect on {}: all ports see all frames",
             names("bridge", "bridges", unaware)
         );
-        findings.push(lacks("VLAN filtering of bridges (CONFIG_BRIDGE_VLAN_FILTERING)", &why, "bridge"));
+        findings.push(Finding::fault(
+            "this kernel's bridges cannot keep VLANs apart (CONFIG_BRIDGE_VLAN_FILTERING)",
+            why,
+            "run a kernel that can, as all of Debian's do; or use a bridge for each VLAN, with `uplinks = [{ vlan = …, parent = … }]`",
+        ));
     }
     if facts.ipv6 == Some(false) {
         findings.push(Finding::fault(

@@ -150,6 +150,6 @@ pub(super) fn duplicates(facts: &Facts) -> Vec<Finding> {
 mod tests {
     #[test]
     fn up_waits_as_long_as_is_said() {
-        assert_eq!(crate::sys::ready::READY_WAIT.as_secs(), super::READY_WAIT.into());
+        assert_eq!(crate::sys::ready::READY_WAIT.as_secs(), u64::from(super::READY_WAIT));
     }
 }

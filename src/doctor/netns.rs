@@ -99,12 +99,13 @@ pub(super) fn hidden(facts: &Facts) -> Vec<Finding> {
     found.into_iter().map(finding).collect()
 }
 
+fn is_lost(facts: &Facts, name: &NetnsName, netns: &Namespace) -> bool {
+    let is_active = facts.units.get(&unit_of(name)).is_some_and(|unit| ["active", "reloading"].contains(&unit.active_state.as_str()));
+    is_active && !netns.there && !netns.busy
+}
+
 /// What systemd has as up and is not there.
 pub(super) fn lost(facts: &Facts) -> Vec<Finding> {
-    let is_lost = |name: &NetnsName, netns: &Namespace| {
-        let is_active = facts.units.get(&unit_of(name)).is_some_and(|unit| ["active", "reloading"].contains(&unit.active_state.as_str()));
-        is_active && !netns.there && !netns.busy
-    };
     let finding = |(name, _): (&NetnsName, &Namespace)| {
         let stands = facts.run_netns.entries.get(name.as_str()).map_or("nothing is there", |_| "a plain file is there");
         Finding::fault(
@@ -114,7 +115,7 @@ pub(super) fn lost(facts: &Facts) -> Vec<Finding> {
         )
         .of(name)
     };
-    facts.namespaces.iter().filter(|(name, netns)| is_lost(name, netns)).map(finding).collect()
+    facts.namespaces.iter().filter(|(name, netns)| is_lost(facts, name, netns)).map(finding).collect()
 }
 
 /// Names of the configuration that somebody else has taken.
@@ -192,7 +193,10 @@ pub(super) fn left_processes(facts: &Facts) -> Vec<Finding> {
             None => finding,
         }
     };
-    facts.left.iter().map(finding).collect()
+    // of a namespace that was lost, `lost` speaks
+    let is_lost =
+        |left: &&Left| left.netns.as_ref().is_some_and(|name| facts.namespaces.get(name).is_some_and(|netns| is_lost(facts, name, netns)));
+    facts.left.iter().filter(|left| !is_lost(left)).map(finding).collect()
 }
 
 /// The kernel's limit on network namespaces.

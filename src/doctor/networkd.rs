@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{Facts, Finding, Link, NetworkdFile, Role, names, settings::matches};
+use super::{
+    Facts, Finding, Link, NetworkdFile, Role, names,
+    settings::{matches, settings},
+    units::unmask,
+};
 
 const NETWORKD: &str = "systemd-networkd.service";
 
@@ -15,7 +19,7 @@ pub(super) fn down(facts: &Facts) -> Vec<Finding> {
         "bridges and ports that are there stay, but none comes: a namespace does not start on a bridge that is missing, and `sync` can \
          change nothing of the host's network",
         if is_masked {
-            "`systemctl unmask systemd-networkd`, then `systemctl enable --now systemd-networkd`".to_owned()
+            format!("`{} systemd-networkd`, then `systemctl enable --now systemd-networkd`", unmask(&unit.file_state))
         } else if state == "failed" {
             "`journalctl -b -u systemd-networkd` shows why; then `systemctl start systemd-networkd`".to_owned()
         } else {
@@ -35,7 +39,11 @@ pub(super) fn not_enabled(facts: &Facts) -> Vec<Finding> {
         Finding::risk(
             format!("systemd-networkd runs, and is {state}"),
             "after the next boot nobody makes the host's bridges and addresses until the first namespace starts it, or at all",
-            if state == "disabled" { "`systemctl enable systemd-networkd`" } else { "`systemctl unmask systemd-networkd`, then enable it" },
+            if state == "disabled" {
+                "`systemctl enable systemd-networkd`".to_owned()
+            } else {
+                format!("`{} systemd-networkd`, then `systemctl enable systemd-networkd`", unmask(state))
+            },
         )
     };
     unit.map(|unit| finding(&unit.file_state)).into_iter().collect()
@@ -93,24 +101,33 @@ pub(super) fn unmanaged(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, link) in facts.links.iter().filter(|(_, link)| link.there && can_be_read(link)) {
         let (Some(state), Some(wanted)) = (link.state.as_deref(), &link.wanted_file) else { continue };
-        let found = match (state, &link.file) {
-            ("unmanaged", Some(file)) if file == wanted => {
-                format!("networkd leaves link '{name}' alone, and its file {} is why", file.display())
+        let (found, remedy) = match (state, says_unmanaged(facts, wanted)) {
+            ("unmanaged", Some(place)) => (
+                format!("networkd leaves link '{name}' alone: {place} says so"),
+                "take `Unmanaged=` out there, then `networkctl reload`".to_owned(),
+            ),
+            ("unmanaged", None) => {
+                (format!("networkd leaves link '{name}' alone, although there is {}", wanted.display()), "`networkctl reload`".to_owned())
             }
-            ("unmanaged", None) => format!("networkd leaves link '{name}' alone, although there is {}", wanted.display()),
-            ("failed", _) => format!("networkd has failed to set up link '{name}'"),
+            ("failed", _) => (
+                format!("networkd has failed to set up link '{name}'"),
+                format!("`networkctl status {name}` shows why; then `networkctl reconfigure {name}`"),
+            ),
             _ => continue,
-        };
-        let remedy = match (state, &link.file) {
-            ("unmanaged", Some(file)) => {
-                format!("take `Unmanaged=` out of it, or of a drop-in in {}.d; then `networkctl reload`", file.display())
-            }
-            ("unmanaged", None) => "`networkctl reload`".to_owned(),
-            _ => format!("`networkctl status {name}` shows why; then `networkctl reconfigure {name}`"),
         };
         findings.push(Finding::fault(found, "nothing of what the file asks for is done", remedy));
     }
     findings
+}
+
+/// Gives the place in a file of ours, or in a drop-in of it, that makes networkd leave the link alone.
+fn says_unmanaged(facts: &Facts, wanted: &Path) -> Option<String> {
+    let folder = format!("{}.d", wanted.display());
+    let parts = facts.files.iter().filter(|file| file.path == wanted || file.path.starts_with(&folder));
+    let lines = parts.flat_map(|file| settings(&file.text).map(move |setting| (file, setting)));
+    let last = lines.filter(|(_, setting)| setting.section == "Link" && setting.key == "Unmanaged").last();
+    last.filter(|(_, setting)| ["yes", "true", "1", "on"].contains(&setting.value))
+        .map(|(file, setting)| format!("{}:{}", file.path.display(), setting.line))
 }
 
 fn is_good(file: &NetworkdFile) -> bool {

@@ -41,10 +41,10 @@ pub(super) fn bridge_firewall(facts: &Facts) -> Vec<Finding> {
             .filter(|(_, of, _)| family == of || family == "inet")
             .map(|(.., tool)| format!("net.bridge.bridge-nf-call-{tool}=0"))
             .collect();
-        let rule = match family.as_str() {
-            "ip6" => format!("`ip6tables -I FORWARD -i {0} -o {0} -j ACCEPT`", hit[0]),
-            "ip" => format!("`iptables -I FORWARD -i {0} -o {0} -j ACCEPT` (with Docker: in DOCKER-USER)", hit[0]),
-            _ => format!("a rule `iifname \"{0}\" oifname \"{0}\" accept`", hit[0]),
+        let rule = match (family.as_str(), is_iptables(name)) {
+            ("ip6", true) => format!("`ip6tables -I FORWARD -i {0} -o {0} -j ACCEPT`", hit[0]),
+            (_, true) => format!("`iptables -I FORWARD -i {0} -o {0} -j ACCEPT` (with Docker: in DOCKER-USER)", hit[0]),
+            _ => format!("a rule `iifname \"{0}\" oifname \"{0}\" accept` in that chain", hit[0]),
         };
         let remedy = if of_frames {
             format!("accept them in that chain, for instance `meta ibrname \"{}\" accept`", hit[0])
@@ -61,6 +61,11 @@ pub(super) fn bridge_firewall(facts: &Facts) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Tells whether a chain is one that iptables(8) makes, in either of its two ways.
+fn is_iptables(chain: &str) -> bool {
+    chain.starts_with("chain FORWARD ")
 }
 
 /// Pairs without a bridge whose namespaces use the host as their router.
@@ -105,7 +110,14 @@ pub(super) fn forwarding(facts: &Facts) -> Vec<Finding> {
                     names("host end", "host ends", dropped.iter().copied())
                 ),
                 "the host is the router of these namespaces: what they send to others, and the answers, pass this chain",
-                format!("accept both ways, for instance `{tool} -I FORWARD -i {end} -j ACCEPT` and `{tool} -I FORWARD -o {end} -j ACCEPT` (with Docker: in DOCKER-USER)"),
+                if is_iptables(&chain.name) {
+                    format!(
+                        "accept both ways, for instance `{tool} -I FORWARD -i {end} -j ACCEPT` and `{tool} -I FORWARD -o {end} -j ACCEPT` \
+                         (with Docker: in DOCKER-USER)"
+                    )
+                } else {
+                    format!("accept both ways in that chain, for instance `iifname \"{end}\" accept` and `oifname \"{end}\" accept`")
+                },
             ));
         }
     }

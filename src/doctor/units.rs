@@ -5,6 +5,11 @@ use std::net::IpAddr;
 use super::{Facts, Finding, Unit, names, settings::settings};
 use crate::model::NetnsName;
 
+/// How a mask goes; one that was made at run time takes its own way.
+pub(super) fn unmask(file_state: &str) -> &'static str {
+    if file_state == "masked-runtime" { "systemctl unmask --runtime" } else { "systemctl unmask" }
+}
+
 /// The namespace that a unit of ours makes, or does something for.
 fn netns_of(unit: &str) -> Option<NetnsName> {
     let (kind, instance) = unit.strip_suffix(".service")?.split_once('@')?;
@@ -43,7 +48,7 @@ pub(super) fn replaced(facts: &Facts) -> Vec<Finding> {
             "masked" => Finding::fault(
                 "netns@.service is masked",
                 "no namespace is made, and no service that runs in one starts",
-                "`systemctl unmask netns@.service`",
+                format!("`{} netns@.service`", unmask(&unit.file_state)),
             ),
             "not-found" => Finding::fault(
                 "netns@.service is not installed",
@@ -55,7 +60,7 @@ pub(super) fn replaced(facts: &Facts) -> Vec<Finding> {
                 "no namespace is made, and no service that runs in one starts",
                 "`systemd-analyze verify netns@x.service` shows which line is wrong",
             ),
-            "loaded" if file.starts_with("/etc/") || file.starts_with("/run/") => Finding::risk(
+            "loaded" if file.ends_with(".service") && (file.starts_with("/etc/") || file.starts_with("/run/")) => Finding::risk(
                 format!("{file} is used in place of the installed netns@.service"),
                 "it stays as it is when netns-networkd is updated, and what the new version needs is not in it",
                 format!("put what is yours into a drop-in (`systemctl edit netns@.service`), `rm {file}`, `systemctl daemon-reload`"),

@@ -127,7 +127,7 @@ impl Look {
                     .interfaces
                     .iter()
                     .filter(|link| link.name != "lo")
-                    .map(|link| (link.name.clone(), interface(link)))
+                    .map(|link| (link.name.clone(), interface(link, record)))
                     .collect(),
                 marks: record.is_some_and(|record| record.rules.iter().any(|rule| rule.fwmark.is_some() || rule.iif.is_some())),
                 ..Namespace::default()
@@ -387,18 +387,20 @@ impl Look {
     }
 }
 
-/// What the report says of a link inside.
-fn interface(link: &report::Interface) -> Interface {
+/// What the report says of a link inside, and the record of its bridge: it may not be a port of that at the moment.
+fn interface(link: &report::Interface, record: Option<&Netns>) -> Interface {
     let is_default = |ipv4: bool| {
         link.routes.iter().any(|route| route.to.prefix_len() == 0 && route.table.is_none() && route.to.addr().is_ipv4() == ipv4)
     };
     let end = link.host_end.as_ref();
+    let recorded = record.and_then(|record| record.links.get(&LinkName::parse(&link.name).ok()?));
+    let bridge = recorded.map_or(link.bridge.as_ref(), |recorded| recorded.kind.bridge());
     let addresses = || link.addresses.iter().chain(end.iter().flat_map(|end| &end.addresses));
     Interface {
         kind: link.kind.clone().unwrap_or_default(),
         mtu: link.mtu.filter(|_| link.state != report::LinkState::Absent),
         host_end: end.map(|end| end.name.to_string()),
-        bridge: link.bridge.as_ref().map(ToString::to_string),
+        bridge: bridge.map(ToString::to_string),
         parent: link.parent.as_ref().map(ToString::to_string),
         addresses: link.addresses.iter().map(|address| address.address).collect(),
         gateways: [is_default(true), is_default(false)],
@@ -451,8 +453,10 @@ fn tracked() -> Result<Option<Fill>> {
 
 /// Tells whether nothing is in a namespace but what every one has.
 fn is_bare(fd: &std::os::fd::OwnedFd) -> Result<bool> {
-    // the kernel puts fallback tunnels (`sit0`) into each; they are down
-    inside(fd, || Ok(netlink::links(&mut Socket::open()?)?.iter().all(|link| link.name == "lo" || (!link.up && link.hardware.is_none()))))
+    // the kernel's modules for tunnels put one of theirs into each namespace, which is down
+    const TUNNELS: [&str; 9] = ["ipip", "gre", "gretap", "erspan", "vti", "vti6", "sit", "ip6tnl", "ip6gre"];
+    let is_fallback = |link: &KernelLink| !link.up && link.kind.as_deref().is_some_and(|kind| TUNNELS.contains(&kind));
+    inside(fd, || Ok(netlink::links(&mut Socket::open()?)?.iter().all(|link| link.name == "lo" || is_fallback(link))))
 }
 
 /// Services with processes in a namespace that are not bound to it.
