@@ -50,6 +50,8 @@ pub enum Command {
     Up(Up),
     /// Removes a namespace; what netns@NAME.service runs when its last service has stopped.
     Down(Down),
+    /// Runs a command inside a namespace, which stays up meanwhile; without a command, a shell.
+    Exec(Exec),
     /// Waits until a namespace has its addresses by DHCP; what netns-online@NAME.service runs.
     Online(Online),
     /// Takes over what a DHCP client has learned, from its environment; what dhcpcd in netns-dhcp@NAME.service runs.
@@ -101,6 +103,15 @@ pub struct Up {
 pub struct Down {
     #[arg(value_parser = NetnsName::parse)]
     pub name: NetnsName,
+}
+
+#[derive(Debug, Args)]
+pub struct Exec {
+    #[arg(value_parser = NetnsName::parse)]
+    pub name: NetnsName,
+    /// The command and its arguments; $SHELL if there is none.
+    #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
 }
 
 #[derive(Debug, Args)]

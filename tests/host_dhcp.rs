@@ -148,6 +148,12 @@ fn lease_is_there_before_the_service_starts(suite: Suite) {
     let resolv = "# Made by netns-networkd from what DHCP gave; `dns` in the configuration is used instead.\n\
                   nameserver 10.10.1.2\nsearch lan.test example.test\n";
     assert_eq!(lan.read_file("/run/t-resolv"), resolv);
+    let shown = lan.sh("netns-networkd status mail || true").ok().stdout;
+    for (what, note) in
+        [(format!("{address}/24").as_str(), "by DHCP"), ("default via 10.10.1.1", "by DHCP"), ("netns-dhcp@mail", "(running)")]
+    {
+        assert!(shown.lines().any(|line| line.contains(what) && line.contains(note)), "{what} {note} is not in\n{shown}");
+    }
     lan.assert_answers(&address, PORT);
     assert_eq!(lan.ask(&address, PORT, "resolve who.test"), "10.10.1.77\n");
     assert_eq!(lan.ask(&address, PORT, "cat /etc/resolv.conf"), resolv);

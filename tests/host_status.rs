@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         a_faulty_configuration_hides_nothing,
         what_cannot_be_seen_is_said,
         a_namespace_that_comes_up_keeps_nobody_waiting,
+        a_namespace_that_is_changed_is_not_compared,
         terminals_get_colours_and_their_width,
         json_of_each_command_is_as_its_schema_says,
     ]
@@ -149,6 +150,9 @@ fn status_shows_what_is_there_and_changes_nothing(suite: Suite) {
         assert!(shown.contains(line), "{line}\n{shown}");
     }
     lab.systemctl(&["stop", "t-hand", "netns-hold@web"]);
+    let _ = lab.sh("setsid netns-networkd exec web -- sleep 60 >/dev/null 2>&1 & echo $! >/run/t-pid; disown").ok();
+    let _ = lab.wait_until("exec is shown", SECONDS, "netns-networkd status web | grep 'netns-exec-web-[0-9]*\\.scope *active (running)'");
+    let _ = lab.sh("kill $(cat /run/t-pid); rm /run/t-pid").ok();
 }
 
 fn drift_of_each_kind_is_shown_until_sync(suite: Suite) {
@@ -380,6 +384,26 @@ fn a_namespace_that_comes_up_keeps_nobody_waiting(suite: Suite) {
     let _ = lab.wait_until("it has failed", SECONDS, "systemctl is-failed netns@web");
     let text = status(&lab, &[]).fails(3).stdout;
     assert!(text.starts_with("× 1 namespace is wrong:\n    web  failed to come up: `journalctl -b -u netns@web` shows why\n"), "{text}");
+}
+
+fn a_namespace_that_is_changed_is_not_compared(suite: Suite) {
+    let lab = web(suite);
+    let _ = lab.run(&["ip", "-n", "web", "link", "set", "eth0", "mtu", "1400"]).ok();
+    let _ = report(&lab, 3, &[]);
+    let lock = "/run/netns-networkd/netns/web.lock";
+    let _ =
+        lab.sh(&format!("setsid flock {lock} bash -c 'touch /run/t-locked; sleep 60' >/dev/null 2>&1 & echo $! >/run/t-pid; disown")).ok();
+    let _ = lab.wait_until("somebody is at work", SECONDS, "test -e /run/t-locked");
+    let start = Instant::now();
+    let found = report(&lab, 0, &[]);
+    assert!(start.elapsed() < Duration::from_secs(20), "it waited for the lock: {:?}", start.elapsed());
+    let web = &found.namespaces[1];
+    assert_eq!((web.state, web.seen, web.interfaces[0].mtu), (NetnsState::Up, true, Some(1400)));
+    assert_eq!(found.not_seen, ["netns 'web' is being changed at the moment: it is shown, and not compared"]);
+    let _ = lab.sh("kill -- -$(cat /run/t-pid); rm /run/t-pid /run/t-locked").ok();
+    let _ = lab.wait_until("it is compared again", SECONDS, "! netns-networkd status >/dev/null");
+    let _ = lab.sync(&[]).ok();
+    let _ = report(&lab, 0, &[]);
 }
 
 /// Runs a command on a terminal of some columns; returns what it shows.

@@ -211,8 +211,8 @@ fn nothing_differs_where_all_is_as_configured() {
 }
 
 fn each_difference_has_its_place() {
-    let old = |content: &str| File { content: content.to_owned(), provenance: Provenance::Ours };
     type Break = fn(&mut Scene);
+    let old = |content: &str| File { content: content.to_owned(), provenance: Provenance::Ours };
     let breaks: [(Break, &str); 14] = [
         (|s| drop(s.observed.files.remove(&record_path(&netns("sql")))), "sql file: add file /var/lib/netns-networkd/netns/sql.toml"),
         (

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{Context, paper, print_json, status::code, warning};
+use super::{Context, paper, print_json, status::code};
 use crate::{reconcile::status::status, report::Document, show, sys::terminal};
 
 pub fn run(context: &Context) -> Result<ExitCode> {
@@ -15,7 +15,7 @@ pub fn run(context: &Context) -> Result<ExitCode> {
     } else {
         terminal::print(&show::list(&list, paper(context)));
         if !list.ok {
-            eprintln!("{}: not all is as configured: `netns-networkd status` shows what", warning(context));
+            eprintln!("{}: not all is as configured: `netns-networkd status` shows what", context.warning());
         }
     }
     Ok(code)

@@ -2,6 +2,7 @@
 
 mod check;
 mod doctor;
+mod exec;
 mod list;
 mod rollback;
 mod status;
@@ -47,6 +48,18 @@ struct Context {
     json: bool,
     /// Standard output, and standard error, take colours.
     color: (bool, bool),
+}
+
+impl Context {
+    /// The word that a warning on standard error begins with.
+    fn warning(&self) -> &'static str {
+        if self.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" }
+    }
+
+    /// The word that an error begins with.
+    fn error(&self) -> &'static str {
+        if self.color.1 { "\x1b[1;31merror\x1b[0m" } else { "error" }
+    }
 }
 
 /// Runs a command; prints its errors.
@@ -107,6 +120,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
             Ok(done(context, Outcome { changes, ..Outcome::default() }))
         }
         Command::Down(args) => netns::down(&args.name).map(|()| done(context, Outcome::default())),
+        Command::Exec(args) => exec::run(context, args),
         Command::Online(args) => dhcp::online(&args.name).map(|()| done(context, Outcome::default())),
         Command::DhcpEvent(args) => dhcp::event(&args.name, &fs::environment()).map(|()| done(context, Outcome::default())),
     }
@@ -137,19 +151,13 @@ fn code_of(error: &Error) -> u8 {
     if error.is::<Faults>() || error.is::<Refused>() || error.is::<Usage>() { USAGE } else { FAILED }
 }
 
-/// The word before a warning.
-fn warning(context: &Context) -> &'static str {
-    if context.color.1 { "\x1b[1;33mwarning\x1b[0m" } else { "warning" }
-}
-
 fn report(context: &Context, error: &Error, netns: Option<&NetnsName>) -> ExitCode {
     if context.json {
         print_json(&Document::failure(Failure::new(error)));
     } else {
-        let word = if context.color.1 { "\x1b[1;31merror\x1b[0m" } else { "error" };
         let text = match error.downcast_ref::<Faults>() {
             Some(faults) => faults.render(context.color.1).trim_end().to_owned(),
-            None => format!("{word}: {}", error::render(error)),
+            None => format!("{}: {}", context.error(), error::render(error)),
         };
         if !(journal::is_stderr() && put_down(error, netns, &text)) {
             eprintln!("{text}");

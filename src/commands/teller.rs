@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Error, Result};
 
-use super::{CHANGES, Context, UNVERIFIED, code_of, print_json, warning};
+use super::{CHANGES, Context, UNVERIFIED, code_of, print_json};
 use crate::{
     reconcile::{
         rollback,
@@ -30,7 +30,7 @@ impl<'a> Teller<'a> {
             Event::Done(line) if self.context.json => self.heard.changes.push(line),
             Event::Done(line) => println!("{line}"),
             Event::Warning(text) if self.context.json => self.heard.warnings.push(text),
-            Event::Warning(text) => eprintln!("{}: {text}", warning(self.context)),
+            Event::Warning(text) => eprintln!("{}: {text}", self.context.warning()),
         }
     }
 
@@ -47,7 +47,7 @@ impl<'a> Teller<'a> {
             print_json(&Document::new(report::Outcome { dry_run, pending, unverified, goes_back_after, ..heard }));
         } else {
             outcome.pending.iter().for_each(|pending| println!("pending: {pending}"));
-            outcome.unverified.iter().for_each(|text| eprintln!("{}: {text}", warning(context)));
+            outcome.unverified.iter().for_each(|text| eprintln!("{}: {text}", context.warning()));
         }
         if dry_run && !(outcome.plan.steps.is_empty() && outcome.pending.is_empty()) {
             ExitCode::from(CHANGES)

@@ -4,6 +4,7 @@ mod apply;
 mod checks;
 pub mod dhcp;
 pub mod doctor;
+pub mod exec;
 pub mod host;
 mod keys;
 pub mod netns;

@@ -291,6 +291,7 @@ impl Run<'_> {
                 Ok(glance) => {
                     if glance.busy {
                         situation.busy.insert(name.clone());
+                        self.unseen.push(format!("netns '{name}' is being changed at the moment: it is shown, and not compared"));
                     }
                     if let Some(observed) = glance.observed {
                         situation.seen.insert(name.clone(), observed.seen);

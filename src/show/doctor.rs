@@ -1,7 +1,7 @@
 //! `doctor`: findings one below the other, each with why it matters and what mends it.
 
 use super::paper::{Cell, Paper, Text, Tone, word, words};
-use super::status::{count, sign};
+use super::summary::{count, sign};
 use crate::doctor::{Diagnosis, Finding, Severity};
 
 /// Writes a diagnosis.

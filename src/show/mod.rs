@@ -6,6 +6,7 @@ mod doctor;
 mod list;
 mod paper;
 mod status;
+mod summary;
 
 pub use doctor::doctor;
 pub use list::list;

@@ -252,7 +252,22 @@ impl Bus {
         Ok(())
     }
 
-    fn job(&self, unit: &str, what: &str, verb: Verb) -> Result<()> {
+    /// Moves this process into a scope of its own, `PREFIX-PID.scope`, which needs another unit, and waits until that has started.
+    pub fn start_scope(&self, prefix: &str, description: &str, needs: &str) -> Result<()> {
+        let scope = format!("{prefix}-{}.scope", std::process::id());
+        let properties = [
+            ("Description", Variant::from(description)),
+            ("PIDs", Variant::from(vec![std::process::id()])),
+            ("BindsTo", Variant::from(vec![needs])),
+            ("After", Variant::from(vec![needs])),
+            // an interactive shell ignores SIGTERM
+            ("SendSIGHUP", Variant::from(true)),
+            ("CollectMode", Variant::from("inactive-or-failed")),
+        ];
+        self.job(&scope, "start", Verb::StartScope(&properties))
+    }
+
+    fn job(&self, unit: &str, what: &str, verb: Verb<'_>) -> Result<()> {
         let _shown = Waiting::new(format!("{what} {unit}"), JOB);
         let result = self.call(JOB, &format!("{what} {unit}"), async {
             let systemd = SystemdProxy::new(&self.connection).await?;
@@ -267,6 +282,7 @@ impl Bus {
                 Verb::Stop => systemd.stop_unit(unit, "replace").await?,
                 Verb::Restart => systemd.restart_unit(unit, "replace").await?,
                 Verb::TryRestart => systemd.try_restart_unit(unit, "replace").await?,
+                Verb::StartScope(properties) => systemd.start_transient_unit(unit, "replace", properties, &[]).await?,
             };
             while let Some(signal) = next(&mut removed).await {
                 let args = signal.args()?;
@@ -511,11 +527,12 @@ async fn read_files(connection: Connection, path: OwnedObjectPath, is_socket: bo
     })
 }
 
-enum Verb {
+enum Verb<'a> {
     Start,
     Stop,
     Restart,
     TryRestart,
+    StartScope(&'a [(&'a str, Variant<'a>)]),
 }
 
 /// The next item of a stream.

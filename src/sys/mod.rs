@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod bus;
+pub mod enter;
 pub mod firewall;
 pub mod fs;
 pub mod host_end;

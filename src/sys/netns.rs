@@ -90,7 +90,7 @@ pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e).with_context(|| format!("failed to create {}", path.display())),
         }
-        unshare()
+        unshare_network()
             .and_then(|()| {
                 mount_bind("/proc/thread-self/ns/net", &path).with_context(|| format!("failed to mount the netns on {}", path.display()))
             })
@@ -105,7 +105,7 @@ pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send
 /// Runs `work` on a thread inside a namespace without a name, which goes with it. Links of the names given are in it.
 pub fn scratch<T: Send>(links: &[&LinkName], work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     on_thread(|| {
-        unshare()?;
+        unshare_network()?;
         let mut socket = Socket::open()?;
         netlink::add_placeholders(&mut socket, links)?;
         work()
@@ -113,12 +113,19 @@ pub fn scratch<T: Send>(links: &[&LinkName], work: impl FnOnce() -> Result<T> + 
 }
 
 /// Gives the calling thread a network namespace of its own.
-fn unshare() -> Result<()> {
-    // SAFETY: CLONE_NEWNET changes this thread's network namespace alone. What makes unshare(2) unsafe is CLONE_FILES, which would
-    // take file descriptors from under other threads.
+fn unshare_network() -> Result<()> {
+    unshare(UnshareFlags::NEWNET).context("failed to make a network namespace")
+}
+
+/// Gives the calling thread namespaces of its own.
+pub(super) fn unshare(namespaces: UnshareFlags) -> rustix::io::Result<()> {
+    debug_assert!((UnshareFlags::NEWNET | UnshareFlags::NEWNS).contains(namespaces));
+    // SAFETY: these change this thread's namespaces alone. What makes unshare(2) unsafe is CLONE_FILES, which would take file
+    // descriptors from under other threads.
     #[allow(unsafe_code)]
-    let unshared = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) };
-    unshared.context("failed to make a network namespace")
+    unsafe {
+        rustix::thread::unshare_unsafe(namespaces)
+    }
 }
 
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

@@ -211,6 +211,11 @@ impl Lab {
     }
 
     #[track_caller]
+    pub fn netns_of_process(&self, pid: &str) -> String {
+        self.sh(&format!("stat -Lc %i /proc/{pid}/ns/net")).ok().stdout.trim().to_owned()
+    }
+
+    #[track_caller]
     pub fn host_netns(&self) -> String {
         self.sh("stat -Lc %i /proc/1/ns/net").ok().stdout.trim().to_owned()
     }

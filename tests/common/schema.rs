@@ -39,7 +39,7 @@ pub fn walk<'a>(schema: &'a Value, path: &str, visit: &mut dyn FnMut(&str, &'a M
     for (keyword, inner) in object {
         match keyword.as_str() {
             "properties" | "$defs" => {
-                inner.as_object().unwrap().iter().for_each(|(name, inner)| walk(inner, &format!("{path}.{name}"), visit))
+                inner.as_object().unwrap().iter().for_each(|(name, inner)| walk(inner, &format!("{path}.{name}"), visit));
             }
             "items" => walk(inner, &format!("{path}[]"), visit),
             "oneOf" => inner.as_array().unwrap().iter().for_each(|inner| walk(inner, path, visit)),
