@@ -15,6 +15,7 @@ mod host_confirm;
 mod host_dhcp;
 mod host_dns;
 mod host_doctor;
+mod host_errors;
 mod host_exec;
 mod host_failures;
 mod host_main;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         host_dhcp::trials,
         host_dns::trials,
         host_doctor::trials,
+        host_errors::trials,
         host_exec::trials,
         host_failures::trials,
         host_main::trials,

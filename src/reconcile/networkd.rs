@@ -28,21 +28,18 @@ pub fn view(name: &LinkName, is_bridge: bool) -> Vec<String> {
     let netdev = files.iter().find(|file| is_netdev_of(file, name));
     let wanted_file =
         ours.clone().find(|file| file.path.extension().is_some_and(|suffix| suffix == "network")).map(|file| file.path.clone());
-    let is_networkds = link.is_some() || netdev.is_some() || wanted_file.is_some();
-
-    let state = link.as_ref().and_then(|link| networkd::link_state(link.index));
+    let state =
+        link.as_ref().and_then(|link| networkd::link_state(link.index)).filter(|state| state.state != "unmanaged" || wanted_file.is_some());
+    let is_networkds = netdev.is_some() || wanted_file.is_some() || state.is_some();
     let findings = if is_networkds {
-        let active_state = if fs::control_group_processes(GROUP).is_empty() { "inactive" } else { "active" };
-        let facts = Facts {
-            units: BTreeMap::from([(
-                "systemd-networkd.service".to_owned(),
-                Unit { active_state: active_state.to_owned(), ..Unit::default() },
-            )]),
-            links: BTreeMap::from([(name.to_string(), facts_of(link.as_ref(), state.as_ref(), wanted_file.clone()))]),
+        let active_state = if fs::control_group_processes(GROUP).is_empty() { "inactive" } else { "active" }.to_owned();
+        let role = if is_bridge { Role::Bridge } else { Role::HostEnd };
+        view_of_networkd(&Facts {
+            units: BTreeMap::from([("systemd-networkd.service".to_owned(), Unit { active_state, ..Unit::default() })]),
+            links: BTreeMap::from([(name.to_string(), facts_of(link.as_ref(), role, state.as_ref(), wanted_file.clone()))]),
             files: files.iter().map(|file| look_at(file, name)).collect(),
             ..Facts::default()
-        };
-        view_of_networkd(&facts)
+        })
     } else {
         Vec::new()
     };
@@ -53,18 +50,22 @@ pub fn view(name: &LinkName, is_bridge: bool) -> Vec<String> {
         hints.push(remedy.clone());
     }
     match (&link, &netdev, &state) {
-        (None, Some(file), _) if findings.is_empty() => notes.push(format!("networkd is to make it, by {}", file.path.display())),
+        _ if !findings.is_empty() => {}
+        (None, Some(file), _) => notes.push(format!("networkd is to make it, by {}", file.path.display())),
         (None, None, _) if is_bridge => {
             notes.push("no .netdev file of networkd's makes it".to_owned());
             hints.push(format!("add [bridge.{name}] to the configuration and run `netns-networkd sync`, or start who makes it"));
         }
-        (None, Some(_), _) => {}
         (None, None, _) => hints.push("`ip -br link` shows what links are called".to_owned()),
-        (Some(_), _, Some(state)) if findings.is_empty() => {
+        (Some(_), _, Some(state)) => {
             let with = state.file.as_ref().map_or_else(|| "no .network file".to_owned(), |file| file.display().to_string());
             notes.push(format!("networkd has '{name}' as '{}', with {with}", state.state));
         }
-        (Some(_), ..) => {}
+        (Some(link), _, None) if !link.up => {
+            notes.push("networkd leaves it alone".to_owned());
+            hints.push(format!("`ip link set dev {name} up`, and have who configures it do that at boot"));
+        }
+        (Some(_), _, None) => {}
     }
     let file = netdev.map(|file| &file.path).or(wanted_file.as_ref()).map(|path| path.display().to_string()).unwrap_or_default();
     let said = journal::of_networkd(name.as_str(), &file, JOURNAL).unwrap_or_default();
@@ -97,10 +98,10 @@ fn look_at(file: &File, name: &LinkName) -> NetworkdFile {
     NetworkdFile { path, ours, masked, unreadable: unreadable.filter(|_| ours), text }
 }
 
-fn facts_of(link: Option<&KernelLink>, state: Option<&networkd::LinkState>, wanted_file: Option<PathBuf>) -> Link {
+fn facts_of(link: Option<&KernelLink>, role: Role, state: Option<&networkd::LinkState>, wanted_file: Option<PathBuf>) -> Link {
     Link {
         there: link.is_some(),
-        role: Role::HostEnd,
+        role,
         wanted_file,
         file: state.and_then(|state| state.file.clone()),
         state: state.map(|state| state.state.clone()),

@@ -162,7 +162,9 @@ impl Bus {
     }
 
     fn call<T>(&self, limit: Duration, what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T> {
+        let shown = Waiting::new(what, limit);
         let answer = self.runtime.block_on(async { tokio::time::timeout(limit, call).await });
+        drop(shown);
         match answer {
             Ok(answer) => answer.with_context(|| format!("failed to {what}")),
             Err(_) => bail!("failed to {what}: no answer within {} s", limit.as_secs()),
@@ -268,7 +270,6 @@ impl Bus {
     }
 
     fn job(&self, unit: &str, what: &str, verb: Verb<'_>) -> Result<()> {
-        let _shown = Waiting::new(format!("{what} {unit}"), JOB);
         let result = self.call(JOB, &format!("{what} {unit}"), async {
             let systemd = SystemdProxy::new(&self.connection).await?;
             match systemd.subscribe().await {

@@ -121,7 +121,15 @@ impl Lab {
     #[track_caller]
     pub fn journal_of(&self, identifier: &str, work: impl FnOnce()) -> String {
         let entries = self.entries_of(identifier, work);
-        entries.iter().map(|entry| entry["MESSAGE"].as_str().expect("a text").to_owned() + "\n").collect()
+        // one with control characters is a list of bytes
+        let bytes = |message: &serde_json::Value| -> Option<Vec<u8>> {
+            message.as_array()?.iter().map(|byte| byte.as_u64().and_then(|byte| byte.try_into().ok())).collect()
+        };
+        let text = |message: &serde_json::Value| match message.as_str() {
+            Some(text) => text.to_owned(),
+            None => String::from_utf8_lossy(&bytes(message).expect("a text or bytes")).into_owned(),
+        };
+        entries.iter().map(|entry| text(&entry["MESSAGE"]) + "\n").collect()
     }
 
     /// The same as entries with all their fields.
