@@ -125,7 +125,8 @@ fn long_work_shows_on_a_terminal(suite: Suite) {
     let begin = |command: &str| {
         let _ = lab
             .sh(&format!(
-                "rm -f /run/t-said /run/t-code; TERM=xterm script -qfec '{command}' /run/t-said </dev/null >/dev/null 2>&1; echo $? >/run/t-code.new; mv /run/t-code.new /run/t-code"
+                "rm -f /run/t-said /run/t-code; code=0
+                 TERM=xterm script -qfec '{command}' /run/t-said </dev/null >/dev/null 2>&1 || code=$?; echo $code >/run/t-code"
             ))
             .ok();
     };
