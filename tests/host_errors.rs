@@ -12,6 +12,8 @@ pub fn trials() -> Vec<Trial> {
     suite_trials![a_failed_start_is_one_entry_with_fields, networkds_view_is_in_it, long_work_shows_on_a_terminal]
 }
 
+/// Takes a line away.
+const CLEAR: &str = "\r\x1b[K";
 const SECONDS: Duration = Duration::from_secs(20);
 
 const CONFIG: &str = r#"
@@ -136,7 +138,6 @@ fn long_work_shows_on_a_terminal(suite: Suite) {
     // the file of `script` has a line of its own at both ends
     let said = || lab.sh("sed '1d; $d' /run/t-said").ok().stdout;
     let code = || lab.read_file("/run/t-code").trim().to_owned();
-    const CLEAR: &str = "\r\x1b[K";
 
     // a bridge that comes late
     lab.config(CONFIG);

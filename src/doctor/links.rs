@@ -62,11 +62,10 @@ pub(super) fn mac(facts: &Facts) -> Vec<Finding> {
 /// Ends that send larger frames than what comes after them takes: they are dropped without a word.
 pub(super) fn mtu(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (netns, interface, host_end, inside) in facts.namespaces.iter().flat_map(|(netns, namespace)| {
-        let pairs =
-            namespace.interfaces.iter().filter_map(move |(name, i)| Some((netns, name, facts.links.get(i.host_end.as_ref()?)?, i.mtu?)));
-        pairs.map(|(netns, name, end, mtu)| (netns, name, end, mtu))
-    }) {
+    let pairs = facts.namespaces.iter().flat_map(|(netns, namespace)| {
+        namespace.interfaces.iter().filter_map(move |(name, i)| Some((netns, name, facts.links.get(i.host_end.as_ref()?)?, i.mtu?)))
+    });
+    for (netns, interface, host_end, inside) in pairs {
         if host_end.there && host_end.mtu != inside {
             findings.push(
                 Finding::fault(

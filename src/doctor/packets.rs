@@ -9,7 +9,7 @@ use crate::model::NetnsName;
 
 const FAMILIES: [(&str, &str, &str); 2] = [("IPv4", "ip", "iptables"), ("IPv6", "ip6", "ip6tables")];
 
-/// Chains that frames pass on a bridge: those of the family `bridge` always, those of IP where br_netfilter sends frames there.
+/// Chains that frames pass on a bridge: those of the family `bridge` always, those of IP where `br_netfilter` sends frames there.
 pub(super) fn bridge_firewall(facts: &Facts) -> Vec<Finding> {
     let bridges = || facts.links.iter().filter(|(_, link)| link.there && matches!(link.role, Role::Bridge | Role::ForeignBridge));
     let mut findings = Vec::new();

@@ -87,23 +87,30 @@ impl Look {
             self.facts.status.configuration.clone_from(&report.configuration.error);
             self.not_seen.extend(report.not_seen.iter().filter(|text| !text.starts_with("without root")).cloned());
         }
-        let looks: [(&str, fn(&mut Self, Option<&Report>) -> Result<()>); 7] = [
-            ("links", Self::links),
-            ("files of networkd", Self::files),
-            ("units", Self::units),
-            ("namespaces", Self::inside),
-            ("processes", Self::processes),
-            ("firewalls", Self::firewalls),
-            ("files of others", Self::others),
-        ];
-        for (what, look) in looks {
-            if let Err(error) = look(&mut self, report.as_ref()) {
-                let text = error::render(&error);
-                self.not_seen.push(format!("{what}: {}", text.lines().next().unwrap_or_default()));
-            }
-        }
+        let report = report.as_ref();
+        let looked = self.links(report);
+        self.note("links", looked);
+        let looked = self.files();
+        self.note("files of networkd", looked);
+        let looked = self.units(report);
+        self.note("units", looked);
+        let looked = self.inside();
+        self.note("namespaces", looked);
+        let looked = self.processes(report);
+        self.note("processes", looked);
+        self.firewalls();
+        let looked = self.others();
+        self.note("files of others", looked);
         self.kernel();
         (self.facts, self.not_seen)
+    }
+
+    /// Notes what could not be looked at.
+    fn note(&mut self, what: &str, looked: Result<()>) {
+        if let Err(error) = looked {
+            let text = error::render(&error);
+            self.not_seen.push(format!("{what}: {}", text.lines().next().unwrap_or_default()));
+        }
     }
 
     fn keep<T>(&mut self, result: Result<T>, note: impl FnOnce(&mut Self, String)) -> Option<T> {
@@ -177,7 +184,7 @@ impl Look {
         Ok(())
     }
 
-    fn files(&mut self, _report: Option<&Report>) -> Result<()> {
+    fn files(&mut self) -> Result<()> {
         let ours: BTreeSet<&PathBuf> = self.manifest.files.keys().filter(|path| path.starts_with(NETWORKD)).collect();
         let files = networkd::files()?.into_iter().map(|file| {
             let networkd::File { path, masked, unreadable, text } = file;
@@ -230,7 +237,7 @@ impl Look {
     }
 
     /// What only a look from within shows.
-    fn inside(&mut self, _report: Option<&Report>) -> Result<()> {
+    fn inside(&mut self) -> Result<()> {
         if !fs::is_root() {
             return Ok(());
         }
@@ -313,17 +320,16 @@ impl Look {
         self.records.iter().find(|(netns, record)| is_its(netns, record)).map(|(netns, _)| netns.clone())
     }
 
-    fn firewalls(&mut self, _report: Option<&Report>) -> Result<()> {
+    fn firewalls(&mut self) {
         if fs::is_root() {
             let (chains, not_seen) = firewall::forward_chains(ANSWER);
             self.facts.chains = chains.into_iter().map(|(family, name, rules)| Chain { family, name, rules }).collect();
             self.not_seen.extend(not_seen);
         }
-        Ok(())
     }
 
     /// Files of other programs that configure links, and of the host's resolver.
-    fn others(&mut self, _report: Option<&Report>) -> Result<()> {
+    fn others(&mut self) -> Result<()> {
         let read = |path: &Path| Ok::<_, anyhow::Error>(fs::read_text(path)?.unwrap_or_default());
         let folder = |path: &str, suffix: &str| -> Result<Vec<PathBuf>> {
             let entries = fs::list(Path::new(path))?.into_iter().map(|entry| entry.path);

@@ -11,7 +11,7 @@ use rustix::fs::fstat;
 
 use super::program;
 
-/// journald's own socket (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+/// journald's own socket (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL>).
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Tells whether standard error goes to the journal: systemd names the socket that it gave a service.

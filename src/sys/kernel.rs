@@ -19,7 +19,7 @@ pub fn has_link_attribute(link: &str, attribute: &str) -> bool {
 }
 
 /// Tells whether what is mounted on a path is shared with other mount namespaces; none where nothing is mounted
-/// (proc_pid_mountinfo(5)).
+/// (`proc_pid_mountinfo(5)`).
 #[must_use]
 pub fn is_shared_mount(path: &str) -> Option<bool> {
     // the last one is on top

@@ -66,7 +66,8 @@ pub fn files() -> Result<Vec<File>> {
                 by_name.entry(name.to_owned()).or_insert(entry.path.clone());
             } else if let Some(of) = name.strip_suffix(".d").filter(|of| is_file(of)) {
                 for file in list(&entry.path)? {
-                    if let Some(name) = file.path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".conf")) {
+                    let is_conf = file.path.extension().is_some_and(|suffix| suffix == "conf");
+                    if let Some(name) = file.path.file_name().and_then(|name| name.to_str()).filter(|_| is_conf) {
                         drop_ins.entry(of.to_owned()).or_default().entry(name.to_owned()).or_insert(file.path.clone());
                     }
                 }

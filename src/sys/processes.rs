@@ -46,7 +46,7 @@ pub fn own_unit() -> Option<String> {
 /// Gives the unit of a control group: `0::/system.slice/postfix.service`, also where its processes are in groups below.
 fn unit_of(groups: &str) -> Option<String> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
+    let is_unit = |part: &&str| part.rsplit_once('.').is_some_and(|(_, kind)| ["service", "scope"].contains(&kind));
     // a user's own manager runs in a service of the system, with units of its own below
     path.split('/').find(is_unit).map(str::to_owned)
 }
