@@ -72,7 +72,7 @@ pub(super) fn status(facts: &Facts) -> Vec<Finding> {
     }
     let parts = [
         (status.differences, "difference", "differences"),
-        (status.pending, "restart pending", "restarts pending"),
+        (status.pending, "pending", "pending"),
         (status.warnings, "warning", "warnings"),
     ];
     let parts: Vec<String> =

@@ -47,7 +47,7 @@ pub(super) fn network_manager(facts: &Facts) -> Vec<Finding> {
          `systemctl reload NetworkManager`",
         patterns(&held, facts).join(";interface-name:")
     );
-    vec![if says { Finding::fault(found, why, remedy) } else { Finding::risk(found, why, remedy) }]
+    vec![Finding::risk(found, why, remedy)]
 }
 
 /// Patterns for links: all host ends of a namespace in one, where their names begin with its.
