@@ -14,6 +14,9 @@ BIN     = $(TARGET)/release/netns-networkd
 PATHS = s|/usr/bin/netns-networkd|$(PREFIX)/bin/netns-networkd|; s|/usr/lib/netns-networkd|$(PREFIX)/lib/netns-networkd|
 
 LIB = $(DESTDIR)$(PREFIX)/lib/systemd
+MAN = $(DESTDIR)$(PREFIX)/share/man
+# Debian's; other distributions look into site-functions.
+ZSH = zsh/vendor-completions
 DOC = $(DESTDIR)$(PREFIX)/share/doc/netns-networkd
 
 help:
@@ -22,6 +25,7 @@ help:
 	@echo 'make test-vm   runs those of them that need a virtual machine'
 	@echo 'make build     builds $(BIN)'
 	@echo 'make install   installs under $$(DESTDIR)$$(PREFIX); PREFIX is $(PREFIX)'
+	@echo 'make man       makes docs/man from the documents'
 	@echo 'make clean     removes what was built'
 
 build:
@@ -41,7 +45,16 @@ install:
 	$(call install-files,networkd/*.example,$(DOC)/networkd)
 	$(call install-files,units/*.example,$(DOC)/units)
 	$(call install-files,README.md CHANGELOG.md LICENSE,$(DOC))
-	cd docs && find . -type f -exec install -Dm644 '{}' '$(abspath $(DOC))/{}' \;
+	cd docs && find . -type f -not -path './man*' -exec install -Dm644 '{}' '$(abspath $(DOC))/{}' \;
+
+	install -Dm644 docs/man/netns-networkd.8 'docs/man/netns@.service.8' -t '$(MAN)/man8'
+	install -Dm644 docs/man/netns-networkd.toml.5 -t '$(MAN)/man5'
+	$(call install-completion,bash,bash-completion/completions/netns-networkd)
+	$(call install-completion,zsh,$(ZSH)/_netns-networkd)
+	$(call install-completion,fish,fish/vendor_completions.d/netns-networkd.fish)
+
+# $(1): shell, $(2): place below share
+install-completion = '$(BIN)' completions $(1) | install -Dm644 /dev/stdin '$(DESTDIR)$(PREFIX)/share/$(2)'
 
 # $(1): patterns, $(2): folder; no match is fine
 install-files = $(if $(wildcard $(1)),install -m644 $(wildcard $(1)) '$(2)')
@@ -58,10 +71,14 @@ test-vm:
 	tests/common/host.sh setup
 	$(STATIC) test --locked --tests --target $(TUPLE) -- vm_
 
+# After a change of the documents or of the command line; a test says when.
+man:
+	$(STATIC) run --quiet --locked --example man --target $(TUPLE)
+
 demo:
 	tests/demo.sh
 
 clean:
 	$(CARGO) clean
 
-.PHONY: help build install test test-vm demo clean
+.PHONY: help build install test test-vm man demo clean

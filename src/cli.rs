@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::model::NetnsName;
 
@@ -52,6 +52,8 @@ pub enum Command {
     Down(Down),
     /// Runs a command inside a namespace, which stays up meanwhile; without a command, a shell.
     Exec(Exec),
+    /// Prints a script for a shell that completes arguments, also names of namespaces.
+    Completions(Completions),
     /// Waits until a namespace has its addresses by DHCP; what netns-online@NAME.service runs.
     Online(Online),
     /// Takes over what a DHCP client has learned, from its environment; what dhcpcd in netns-dhcp@NAME.service runs.
@@ -59,12 +61,18 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  netns-networkd check\n  netns-networkd check mail.toml web.toml")]
 pub struct Check {
     /// Files to validate instead of the host's configuration.
     pub files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    netns-networkd sync --dry-run      what would change, and what would be restarted\n  \
+    netns-networkd sync --confirm 60   taken back unless `netns-networkd confirm` is run within a minute\n  \
+    netns-networkd sync mail           only namespace mail, and the bridges\n  \
+    netns-networkd sync --restart      also moves running services into their namespaces")]
 pub struct Sync {
     /// Only these namespaces, and the bridges of the configuration.
     #[arg(value_name = "NAME", value_parser = NetnsName::parse)]
@@ -84,6 +92,7 @@ pub struct Sync {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  netns-networkd status\n  netns-networkd status mail\n  netns-networkd status --json | jq .")]
 pub struct Status {
     /// Only these namespaces, and the bridges that they use.
     #[arg(value_name = "NAME", value_parser = NetnsName::parse)]
@@ -106,12 +115,32 @@ pub struct Down {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    netns-networkd exec mail                                a shell\n  \
+    netns-networkd exec mail -- ss -tlnp                    who listens inside\n  \
+    netns-networkd exec mail -- runuser -u postfix -- id    as somebody else")]
 pub struct Exec {
     #[arg(value_parser = NetnsName::parse)]
     pub name: NetnsName,
     /// The command and its arguments; $SHELL if there is none.
-    #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    netns-networkd completions bash >/etc/bash_completion.d/netns-networkd   for all\n  \
+    source <(netns-networkd completions zsh)                                 for this shell")]
+pub struct Completions {
+    pub shell: Shell,
+}
+
+/// A shell that can be told how to complete.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Debug, Args)]

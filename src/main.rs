@@ -6,6 +6,7 @@ use clap::Parser;
 use netns_networkd::{cli::Cli, commands};
 
 fn main() -> ExitCode {
+    commands::completions::answer();
     match Cli::try_parse() {
         Ok(cli) => commands::run(cli),
         Err(error) => commands::misused(&error, std::env::args_os().any(|argument| argument == "--json")),

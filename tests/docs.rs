@@ -16,10 +16,14 @@ pub fn trials() -> Vec<Trial> {
         every_key_names_its_test,
         the_example_is_valid,
         every_command_is_documented,
+        man_pages_are_made_from_the_documents,
         examples_are_what_is_written,
-        every_json_field_is_described
+        every_json_field_is_described,
     ]
 }
+
+#[path = "../docs/man.rs"]
+mod man;
 
 /// The headings of docs/configuration.md, and whose keys the table below each has.
 const SECTIONS: [(&str, &keys::Keys); 14] = [
@@ -75,6 +79,16 @@ fn every_key_is_documented() {
     }
     let strange: Vec<_> = rows.iter().filter(|(heading, ..)| !SECTIONS.iter().any(|(start, _)| heading.starts_with(start))).collect();
     assert!(strange.is_empty(), "rows below headings that this test does not know: {strange:?}");
+}
+
+fn man_pages_are_made_from_the_documents() {
+    for (name, text) in man::pages(env!("CARGO_MANIFEST_DIR")) {
+        let there = document(&format!("docs/man/{name}"));
+        assert!(there == text, "docs/man/{name} is old: run `make man`\n{}", crate::common::diff(&there, &text));
+        // what troff would complain of
+        let output = crate::common::run("", &["man", "--warnings=all", "-l", "-Tutf8", "-Z", &format!("docs/man/{name}")]);
+        assert!(output.code == 0 && output.stderr.is_empty(), "{output}");
+    }
 }
 
 fn every_key_names_its_test() {

@@ -14,6 +14,7 @@ mod host_boot;
 mod host_confirm;
 mod host_dhcp;
 mod host_dns;
+mod host_docs;
 mod host_doctor;
 mod host_errors;
 mod host_exec;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         host_confirm::trials,
         host_dhcp::trials,
         host_dns::trials,
+        host_docs::trials,
         host_doctor::trials,
         host_errors::trials,
         host_exec::trials,
@@ -72,7 +74,8 @@ fn main() -> ExitCode {
         report::trials,
         show::trials,
     ];
-    let of_the_vm: &[fn() -> Vec<Trial>] = &[vm_host::trials, vm_links::trials, vm_vlan::trials, vm_wireguard::trials];
+    let of_the_vm: &[fn() -> Vec<Trial>] =
+        &[host_docs::vm_trials, vm_host::trials, vm_links::trials, vm_vlan::trials, vm_wireguard::trials];
     let all = |behaviours: &[fn() -> Vec<Trial>]| behaviours.iter().flat_map(|trials| trials()).collect();
 
     common::keep_panics_of_trials();

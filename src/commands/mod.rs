@@ -1,6 +1,7 @@
 //! One file a verb: wiring and words, no work.
 
 mod check;
+pub mod completions;
 mod doctor;
 mod exec;
 mod list;
@@ -121,6 +122,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         }
         Command::Down(args) => netns::down(&args.name).map(|()| done(context, Outcome::default())),
         Command::Exec(args) => exec::run(context, args),
+        Command::Completions(args) => completions::run(&args),
         Command::Online(args) => dhcp::online(&args.name).map(|()| done(context, Outcome::default())),
         Command::DhcpEvent(args) => dhcp::event(&args.name, &fs::environment()).map(|()| done(context, Outcome::default())),
     }

@@ -152,6 +152,16 @@ pub fn links(names: impl IntoIterator<Item = LinkName>) -> Result<BTreeMap<LinkN
     Ok(links)
 }
 
+/// Lists the namespaces of the configuration, each with its description, and of the records. What cannot be read is left out.
+#[must_use]
+pub fn names() -> BTreeMap<NetnsName, Option<String>> {
+    let records = fs::list(Path::new(desired::RECORDS)).unwrap_or_default();
+    let mut names: BTreeMap<_, _> = records.iter().filter_map(|entry| desired::record_of(&entry.path)).map(|name| (name, None)).collect();
+    let config = read_config(&Root::new("/")).unwrap_or_default();
+    names.extend(config.namespaces.into_iter().map(|(name, namespace)| (name, namespace.description)));
+    names
+}
+
 /// Lists the namespaces that `up` has made and that are there.
 pub fn running_netns() -> Result<Vec<NetnsName>> {
     let mut names = Vec::new();

@@ -29,7 +29,7 @@ need_root() { ((EUID == 0)) || die "not root: run this as root (sudo make ...)";
 # command:package, in Debian 12 and 13
 TOOLS=(
     systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables ip:iproute2 ping:iputils-ping
-    curl:curl cc:gcc make:make ps:procps flock:util-linux strace:strace perl:perl-base
+    curl:curl cc:gcc make:make ps:procps flock:util-linux strace:strace perl:perl-base man:man-db groff:groff-base
 )
 
 setup() {
@@ -98,7 +98,7 @@ check_machine() {
     need_root
     local tool
     for tool in "${TOOLS[@]}"; do
-        case ${tool%%:*} in cc | make | curl | nft | ping | strace | perl) continue ;; esac # not needed to run a host
+        case ${tool%%:*} in cc | make | curl | nft | ping | strace | perl | man | groff) continue ;; esac # not needed to run a host
         command -v "${tool%%:*}" >/dev/null ||
             die "${tool%%:*} is missing: apt-get install ${tool##*:} (or $0 setup)"
     done
