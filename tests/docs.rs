@@ -86,8 +86,8 @@ fn man_pages_are_made_from_the_documents() {
     for (name, text) in man::pages(env!("CARGO_MANIFEST_DIR")) {
         let there = document(&format!("docs/man/{name}"));
         assert!(there == text, "docs/man/{name} is old: run `make man`\n{}", crate::common::diff(&there, &text));
-        // what troff would complain of
-        let output = crate::common::run("", &["man", "--warnings=all", "-l", "-Tutf8", "-Z", &format!("docs/man/{name}")]);
+        // what troff would complain of; a word longer than a line is none of it
+        let output = crate::common::run("", &["man", "--warnings=all,!break", "-l", "-Tutf8", "-Z", &format!("docs/man/{name}")]);
         assert!(output.code == 0 && output.stderr.is_empty(), "{output}");
     }
 }
