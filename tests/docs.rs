@@ -87,8 +87,9 @@ fn man_pages_are_made_from_the_documents() {
         let there = document(&format!("docs/man/{name}"));
         assert!(there == text, "docs/man/{name} is old: run `make man`\n{}", crate::common::diff(&there, &text));
         // what troff would complain of; a word longer than a line is none of it
-        let output = crate::common::run("", &["man", "--warnings=mac,syntax,escape,font,reg", "-l", "-Tutf8", "-Z", &format!("docs/man/{name}")]);
-        assert!(output.code == 0 && output.stderr.is_empty(), "{output}");
+        let output = crate::common::run("", &["man", "--warnings=all", "-l", "-Tutf8", "-Z", &format!("docs/man/{name}")]);
+        let faults = output.stderr.lines().filter(|line| !line.ends_with("can't break line")).count();
+        assert!(output.code == 0 && faults == 0, "{output}");
     }
 }
 
