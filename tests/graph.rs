@@ -235,6 +235,7 @@ fn all_are_whole(report: &Report) {
         let is_word = |c: char| c.is_alphanumeric() || " ./:-_@,()#;".contains(c);
         assert!(parts.len() % 2 == 1 && parts.len() <= 3 && marked.chars().all(is_word), "{line}");
     }
+    assert!(!chart.contains("#27;") && !chart.contains("#8238;"), "{chart}");
     let hidden = |text: &str| text.chars().any(|c| c != '\n' && is_hidden(c));
     for drawn in [svg, dot, chart, graph::text(report, TERMINAL), graph::text(report, Paper { unicode: false, ..TERMINAL })] {
         assert!(!hidden(&drawn), "{drawn:?}");

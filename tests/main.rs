@@ -18,6 +18,7 @@ mod host_docs;
 mod host_exec;
 mod host_failures;
 mod host_graph;
+mod host_keys;
 mod host_main;
 mod host_outside;
 mod host_published;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         host_docs::trials,
         host_exec::trials,
         host_failures::trials,
+        host_keys::trials,
         host_graph::trials,
         host_main::trials,
         host_outside::trials,

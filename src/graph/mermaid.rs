@@ -1,7 +1,10 @@
 //! A picture as a flowchart for Mermaid.
 
 use super::picture::{Bus, Line, Node, Picture, Wire};
-use crate::show::paper::{Tone, Word};
+use crate::{
+    config::is_hidden,
+    show::paper::{Tone, Word},
+};
 
 /// Mermaid breaks lines at 200 pixels unless it is told otherwise.
 const HEAD: &str = "%%{init: {\"flowchart\": {\"wrappingWidth\": 600}}}%%
@@ -64,7 +67,8 @@ fn line(words: &[Word]) -> String {
 /// Writes as a character reference, which Mermaid begins with `#`, whatever is not known to be without a meaning of its own:
 /// quotes and markup, but also `%%{` (a directive, even within quotes) and a backtick (Markdown).
 fn escape(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut all, c| {
+    let shown = |c| if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(shown).fold(String::with_capacity(text.len()), |mut all, c| {
         if c.is_alphanumeric() || matches!(c, '.' | ':' | '/' | '-' | '_' | '@' | ',' | '(' | ')') {
             all.push(c);
         } else {

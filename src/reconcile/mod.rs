@@ -11,3 +11,4 @@ pub mod rollback;
 mod sockets;
 pub mod status;
 pub mod sync;
+mod uplinks;

@@ -175,7 +175,7 @@ pub(super) fn routes(facts: &NetnsFacts, goal: &[Route], seen: Option<&[SeenRout
             Maker::Ours => Origin::Configuration,
             Maker::Router => Origin::RouterAdvertisement,
             Maker::Dhcp => Origin::Dhcp,
-            Maker::Kernel | Maker::Other => Origin::Other,
+            Maker::Kernel | Maker::Admin | Maker::Other => Origin::Other,
         };
         RouteEntry::new(&seen.route, Presence::Present, origin)
     });
