@@ -146,7 +146,7 @@ fn errors_of_sync(suite: Suite) {
 }
 
 /// All that `--force` replaces, and what is there while changes wait.
-const CONFIRM: &str = r#"
+const CONFIRM: &str = r"
     begin() { configure two; sync --restart --force --confirm 600 | fails; }
     goes_back() { # after whatever happened
         if [[ -e /var/lib/netns-networkd/rollback/snapshot.toml ]]; then
@@ -155,7 +155,7 @@ const CONFIRM: &str = r#"
         fi
         configure one; settled; is mine
     }
-"#;
+";
 const MINE: &str = "pids=t-web; mine; sync; keep mine";
 
 fn killed_at_changes_of_rollback(suite: Suite) {

@@ -63,7 +63,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Up(args) => {
             let changes = netns::up(&args.name, if args.live { Reach::Live } else { Reach::Whole })?;
             if context.verbose {
-                changes.iter().for_each(|change| terminal::say(change));
+                changes.iter().for_each(terminal::say);
             }
             Ok(ExitCode::SUCCESS)
         }

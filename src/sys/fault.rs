@@ -100,8 +100,8 @@ pub fn change<T, E: From<Errno>>(what: fmt::Arguments<'_>, change: impl FnOnce()
 }
 
 /// A question to the kernel, which may refuse it.
-pub fn question(what: fmt::Arguments<'_>) -> Result<(), Errno> {
-    call("question", what, || Ok(()))
+pub fn question<T, E: From<Errno>>(what: fmt::Arguments<'_>, question: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    call("question", what, question)
 }
 
 /// Sends netlink messages; gives the sequence number of the one that the kernel is to have refused. It has got one that does

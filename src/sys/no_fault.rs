@@ -12,8 +12,8 @@ pub fn change<T, E>(_: Arguments<'_>, change: impl FnOnce() -> Result<T, E>) -> 
     change()
 }
 
-pub fn question(_: Arguments<'_>) -> Result<(), rustix::io::Errno> {
-    Ok(())
+pub fn question<T, E>(_: Arguments<'_>, question: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    question()
 }
 
 pub fn batch<E>(bytes: &mut [u8], send: impl FnOnce(&[u8]) -> Result<(), E>) -> Result<Option<(u32, rustix::io::Errno)>, E> {

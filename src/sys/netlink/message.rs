@@ -217,6 +217,7 @@ pub fn is_marked(link: &KernelLink) -> bool {
 }
 
 /// Takes that mark away.
+#[must_use]
 pub fn unmark(index: u32) -> Request {
     host(set(LinkUnspec::new_with_index(index).link_group(0)))
 }
@@ -264,12 +265,12 @@ pub fn rename(socket: &mut Socket, link: &KernelLink, name: &LinkName) -> Result
 
 /// Makes links of these names that lead nowhere, for trying things out in a throw-away namespace.
 pub fn add_placeholders(socket: &mut Socket, names: &[&LinkName]) -> Result<()> {
+    const FAILED: &str = "failed to make links in a throw-away namespace";
     let mut batch = Batch::default();
     for (n, name) in names.iter().enumerate() {
         let pair = LinkMessageBuilder::<LinkVeth>::new(name.as_str(), &format!("placeholder{n}"));
         batch.push((), RouteNetlinkMessage::NewLink(pair.build()), NLM_F_CREATE | NLM_F_EXCL);
     }
-    const FAILED: &str = "failed to make links in a throw-away namespace";
     match socket.request(batch).context(FAILED)?.into_iter().next() {
         Some(((), refusal)) => Err(refusal).context(FAILED),
         None => Ok(()),

@@ -82,6 +82,7 @@ impl<T> Batch<T> {
     }
 
     /// What the requests are for.
+    #[must_use]
     pub fn whats(&self) -> impl ExactSizeIterator<Item = &T> {
         self.parts.iter().map(|(what, _)| what)
     }
@@ -216,7 +217,7 @@ impl Socket {
 
     /// Asks for one object; none where the kernel says that there is no such thing.
     pub fn get<M: NetlinkSerializable + NetlinkDeserializable>(&mut self, request: M) -> Result<Result<M, Refusal>> {
-        if let Err(errno) = fault::question(format_args!("get")) {
+        if let Err(errno) = fault::question(format_args!("get"), || Ok(())) {
             return Ok(Err(Refusal { errno, text: String::new() }));
         }
         let mut bytes = Vec::new();
@@ -257,7 +258,7 @@ impl Socket {
     }
 
     fn dump_once<M: NetlinkSerializable + NetlinkDeserializable>(&mut self, request: M) -> Result<(Vec<M>, bool)> {
-        if let Err(errno) = fault::question(format_args!("dump")) {
+        if let Err(errno) = fault::question(format_args!("dump"), || Ok(())) {
             return Err(Refusal { errno, text: String::new() }).context("failed to read from the kernel");
         }
         let mut bytes = Vec::new();
