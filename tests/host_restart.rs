@@ -13,6 +13,7 @@ pub fn trials() -> Vec<Trial> {
     suite_trials![
         another_host_name_and_kind_wait_for_a_restart,
         every_unit_of_a_namespace_is_restarted_with_it,
+        many_units_are_waited_for,
         a_socket_and_its_running_service_move_together,
         what_depends_on_a_service_is_named_and_restarted,
         one_that_does_not_start_again_is_reported,
@@ -51,10 +52,9 @@ fn talk(arguments: &str) -> String {
 /// When units became active, those with processes with their PID: another one after each restart. Nothing for those that do not run.
 #[track_caller]
 fn runs(lab: &Lab) -> BTreeMap<String, String> {
-    let script = "for unit in $(systemctl list-units --plain --no-legend --state=active 't-*' | cut -d' ' -f1); do
-                      echo $unit $(systemctl show -P ActiveEnterTimestampMonotonic -P MainPID $unit); done";
-    let shown = lab.sh(script).ok().stdout;
-    shown.lines().filter_map(|line| line.split_once(' ')).map(|(unit, when)| (unit.to_owned(), when.to_owned())).collect()
+    let shown = lab.systemctl(&["show", "-p", "Id,ActiveState,ActiveEnterTimestampMonotonic,MainPID", "t-*"]);
+    let units = shown.split("\n\n").filter(|unit| unit.lines().any(|line| line == "ActiveState=active"));
+    units.map(|unit| (unit.lines().find_map(|line| line.strip_prefix("Id=")).unwrap().to_owned(), unit.trim().to_owned())).collect()
 }
 
 /// Asserts that these units have been restarted, and the others not.
@@ -211,6 +211,21 @@ fn every_unit_of_a_namespace_is_restarted_with_it(suite: Suite) {
     let _ = lab.sh(&format!("kill {shell}; systemctl stop t-out.socket t-in.socket t-host.socket")).ok();
 }
 
+/// More than systemd's answers can wait behind: nobody may ask it anything without listening to what it tells.
+fn many_units_are_waited_for(suite: Suite) {
+    let lab = Lab::new(suite);
+    unit(&lab, "t-many@.service", BOUND, "Type=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/true\n");
+    lab.systemctl(&["daemon-reload"]);
+    lab.config(&config("", ETH0));
+    lab.sync_changes(&[]);
+    let _ = lab.sh("systemctl start t-many@{1..120}").ok();
+    let before = runs(&lab);
+    lab.config(&config("", &ETH0.replace("{ ", "{ host-name = \"t-new\", ")));
+    let said = lab.sync(&["--restart"]).ok();
+    assert_eq!(said.stdout.lines().filter(|line| line.starts_with("restart t-many@")).count(), 120, "{said}");
+    assert_restarted(&lab, &before, &before.keys().map(String::as_str).collect::<Vec<_>>());
+}
+
 /// One after the other, the service starts with the old socket, and systemd refuses to start the new one.
 fn a_socket_and_its_running_service_move_together(suite: Suite) {
     let lab = Lab::new(suite);
@@ -299,6 +314,7 @@ fn one_that_does_not_start_again_is_reported(suite: Suite) {
         said.stderr,
         "error: failed to restart t-bad.service: systemd says 'failed'\n  hint: `journalctl -b -u t-bad.service` shows why\n"
     );
+    assert!(said.stdout.ends_with("\nrestart t-good.service\n"), "{said}");
     assert_eq!(lab.netns_of("t-good"), lab.named_netns("box"), "the other one is where it should be");
     let _ = lab.sync(&[]).ok();
     lab.sync_nothing();

@@ -16,6 +16,7 @@ use crate::{
     derive::sha256,
     desired::{DHCP, NETNS_ETC, RESOLV_CONF, SYSTEMD, etc_path, is_drop_in_of, networkd_path},
     diff::Change,
+    error::Failures,
     model::{LinkName, NetnsName, UnitName},
     plan::{Pending, Plan, Step},
     sys::{
@@ -159,11 +160,14 @@ impl Run<'_> {
             }
             Step::Restart(restarts) => {
                 let units: Vec<String> = restarts.iter().map(|restart| restart.why.unit()).collect();
-                let restarted = self.bus()?.restart(&units);
-                for unit in restarted.iter().flatten().filter(|unit| !is_own(unit) || units.contains(unit)) {
-                    (self.tell)(Event::Done(format!("restart {unit}")));
+                let mut failures = Failures::default();
+                for (unit, outcome) in self.bus()?.restart(&units)? {
+                    if outcome.is_ok() && (!is_own(&unit) || units.contains(&unit)) {
+                        (self.tell)(Event::Done(format!("restart {unit}")));
+                    }
+                    failures.add(outcome);
                 }
-                restarted.map(drop)
+                failures.result()
             }
             Step::RemoveBridge(name) => {
                 let ours = |port: &LinkName| self.manifest.files.contains_key(&networkd_path("uplink", port, "network"));

@@ -1,12 +1,16 @@
 //! Several units restarted at once, and whom that takes along.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::{Pin, pin},
+    task::Poll,
+};
 
 use anyhow::{Result, anyhow};
+use futures_core::Stream as _;
 use zbus::{OwnedObjectPath, OwnedVariant, Variant, fdo};
 
-use super::{ANSWER, Bus, JOB, SystemdProxy, check, next, subscribe};
-use crate::error::Failures;
+use super::{ANSWER, Bus, JOB, JobRemoved, JobRemovedStream, SystemdProxy, check, next, subscribe};
 
 /// The units on whose account systemd restarts another one with them (`UNIT_ATOM_PROPAGATE_STOP`).
 const TAKE_ALONG: [&str; 5] = ["BoundBy", "RequiredBy", "RequisiteOf", "ConsistsOf", "PropagatesStopTo"];
@@ -20,6 +24,35 @@ struct Along {
     /// Services of sockets among them, which systemd does not restart with the socket; and a socket whose service runs, it does
     /// not start.
     by_socket: BTreeSet<String>,
+}
+
+/// Jobs that have ended: their numbers, and their results by unit.
+struct Jobs {
+    removed: JobRemovedStream,
+    ended: BTreeSet<u32>,
+    results: BTreeMap<String, String>,
+}
+
+impl Jobs {
+    /// Takes note of what ends while systemd is asked something. Nobody else reads the signals, and past some dozens of them
+    /// the answer would not come through.
+    async fn during<T>(&mut self, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        std::future::poll_fn(|cx| {
+            while let Poll::Ready(Some(signal)) = Pin::new(&mut self.removed).poll_next(cx) {
+                self.note(&signal);
+            }
+            call.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    fn note(&mut self, signal: &JobRemoved) {
+        if let Ok(args) = signal.args() {
+            self.ended.insert(args.id);
+            self.results.insert(args.unit.clone(), args.result.clone());
+        }
+    }
 }
 
 impl Bus {
@@ -45,44 +78,42 @@ impl Bus {
         Ok(self.call(ANSWER, "list units", self.list_running(units))?.into_keys().collect())
     }
 
-    /// Restarts those of some units that run, and what depends on them, and waits until all have started again.
+    /// Restarts those of some units that run, and what depends on them, waits until all have started again, and says of each whether
+    /// it has.
     ///
     /// In one call (they are marked first), so that systemd has the jobs of all before the first begins. One after the other, a
     /// service would start before its socket has moved, and then the socket would not start at all.
-    pub fn restart(&self, units: &[String]) -> Result<BTreeSet<String>> {
+    pub fn restart(&self, units: &[String]) -> Result<Vec<(String, Result<()>)>> {
         let Along { all, by_socket } = self.along(units)?;
         let marked: Vec<&String> = units.iter().filter(|unit| all.contains(*unit)).chain(&by_socket).collect();
         let what = format!("restart {}", marked.iter().map(|unit| unit.as_str()).collect::<Vec<_>>().join(" "));
         let (queued, results, running) = self.call(JOB, &what, async {
             let systemd = SystemdProxy::new(&self.connection).await?;
             subscribe(&systemd).await?;
-            let mut removed = systemd.receive_job_removed().await?;
+            let mut jobs = Jobs { removed: systemd.receive_job_removed().await?, ended: BTreeSet::new(), results: BTreeMap::new() };
             for unit in &marked {
-                systemd.set_unit_properties(unit, true, &[("Markers", Variant::from(vec!["needs-restart"]))]).await?;
+                let properties = [("Markers", Variant::from(vec!["needs-restart"]))];
+                jobs.during(systemd.set_unit_properties(unit, true, &properties)).await?;
             }
-            let queued = systemd.enqueue_marked_jobs().await;
-            let mut results = BTreeMap::new();
-            while systemd.list_jobs().await?.iter().any(|job| all.contains(&job.1)) {
-                let Some(signal) = next(&mut removed).await else { break };
-                let args = signal.args()?;
-                results.insert(args.unit.clone(), args.result.clone());
+            let queued = jobs.during(systemd.enqueue_marked_jobs()).await;
+            // what a restart takes along has its jobs from the beginning
+            let listed = jobs.during(systemd.list_jobs()).await?;
+            let concerned: Vec<u32> = listed.iter().filter(|job| all.contains(&job.1)).map(|job| job.0).collect();
+            while !concerned.iter().all(|id| jobs.ended.contains(id)) {
+                let Some(signal) = next(&mut jobs.removed).await else { break };
+                jobs.note(&signal);
             }
-            let running = self.list_running(&all.iter().cloned().collect::<Vec<_>>()).await?;
-            Ok((queued, results, running))
+            let running = jobs.during(self.list_running(&all.iter().cloned().collect::<Vec<_>>())).await?;
+            Ok((queued, jobs.results, running))
         })?;
-        let mut failures = Failures::default();
-        for unit in &all {
-            match results.get(unit) {
-                Some(result) => failures.add(check(unit, "restart", result)),
-                None if running.contains_key(unit) => {}
-                None => failures.add(check(unit, "restart", "stopped")),
-            }
-        }
-        if let Err(error) = queued {
-            failures.add(Err(anyhow!(error).context(format!("failed to {what}"))));
-        }
-        failures.result()?;
-        Ok(all)
+        let outcome = |unit: &String| match results.get(unit) {
+            Some(result) => check(unit, "restart", result),
+            None if running.contains_key(unit) => Ok(()),
+            None => check(unit, "restart", "stopped"),
+        };
+        let mut outcomes: Vec<_> = all.iter().map(|unit| (unit.clone(), outcome(unit))).collect();
+        outcomes.extend(queued.err().map(|error| (what.clone(), Err(anyhow!(error).context(format!("failed to {what}"))))));
+        Ok(outcomes)
     }
 
     fn along(&self, units: &[String]) -> Result<Along> {
