@@ -139,6 +139,18 @@ pub struct Kept {
     pub provenance: Provenance,
 }
 
+/// Whether daemons read their files again where no file has changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reload {
+    /// networkd, for links that are not as its files say.
+    #[default]
+    ForLinks,
+    /// None of them: this is a look after the first, and they have done what they do.
+    No,
+    /// Both: an earlier run was cut off before it could.
+    All,
+}
+
 /// What the user asked for beyond the plain run, and what earlier runs left.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -150,10 +162,8 @@ pub struct Request {
     pub left: BTreeSet<NetnsName>,
     /// What cannot be changed while namespaces are up.
     pub stuck: BTreeMap<NetnsName, Vec<NetnsChange>>,
-    /// Reload both daemons in any case: an earlier run was cut off before it could.
-    pub reload: bool,
-    /// A look after the first: networkd has read its files, and needs not be told again of what it has not done.
-    pub again: bool,
+    /// What the daemons are told beside what is new to them.
+    pub reload: Reload,
     /// The links of ours that VLAN links of ours are on.
     pub parents: BTreeMap<LinkName, LinkName>,
 }
@@ -167,7 +177,7 @@ fn is_in(path: &Path, directory: &str) -> bool {
 pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     let mut plan = Plan::default();
     let (mut files, mut drop_ins, mut after) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut networkd, mut systemd) = (request.reload, request.reload);
+    let (mut networkd, mut systemd) = (request.reload == Reload::All, request.reload == Reload::All);
     let mut hold = request.left.clone();
     // namespaces that must stay although no unit names them: a process of another binding is still inside
     let mut needed = BTreeSet::new();
@@ -205,14 +215,14 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
             Change::HostLink { name, after: None, .. } => after.push(Step::RemoveBridge(name.clone())),
             // networkd makes it; a link that is not there at all comes when its hardware does
             Change::HostLink { name, before: None, .. } => {
-                networkd |= !request.again;
+                networkd |= request.reload != Reload::No;
                 // what stands on another link networkd makes when it sets that up
                 let parent = request.parents.get(name).filter(|parent| !new_bridges.contains(*parent));
                 let parent = parent.filter(|_| !written.contains(&networkd_path("vlan", name, "netdev")));
                 again.extend(parent.map(|parent| Step::Reconfigure(parent.clone())));
             }
             Change::HostLink { name, before: Some(before), after: Some(after) } => {
-                networkd |= !request.again;
+                networkd |= request.reload != Reload::No;
                 let kind = if after.is_bridge { "bridge" } else { "uplink" };
                 // what networkd reads anew it sets up as a whole; what joins a bridge that is to be made has to wait for that
                 let is_lost = !written.contains(&networkd_path(kind, name, "network"))
@@ -289,7 +299,7 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     plan.steps.extend(Some(restarts).filter(|restarts| !restarts.is_empty()).map(Step::Restart));
     let held: BTreeSet<_> = hold.union(&request.held).cloned().collect();
     // After a run that was cut off, systemd may still have the old settings: which holds are needed shows in the next look.
-    if !request.reload {
+    if request.reload != Reload::All {
         plan.steps.extend(held.difference(&needed).cloned().map(Step::Release));
     }
     plan.steps.extend(after);

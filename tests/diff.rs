@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use libtest_mimic::Trial;
 use netns_networkd::diff::{Change, NetnsChange, diff_netns};
 use netns_networkd::model::{File, HostLink, LinkName, Netns, NetnsName, Place, Provenance, Unit, UnitName};
-use netns_networkd::plan::{Plan, Request, plan};
+use netns_networkd::plan::{Plan, Reload, Request, plan};
 
 use crate::common::{Case, cases};
 use crate::trials;
@@ -257,7 +257,7 @@ fn only_drop_ins_reload_systemd() {
 }
 
 fn a_cut_off_run_reloads_both() {
-    let request = Request { reload: true, ..Request::default() };
+    let request = Request { reload: Reload::All, ..Request::default() };
     let _ = assert_plan(Vec::new(), &request, "reload systemd-networkd\nreload systemd\n");
 }
 
@@ -376,7 +376,7 @@ fn what_a_link_has_lost_comes_back() {
     let wanted = "reload systemd-networkd\nmake systemd-networkd set up link 'br-lan' again\nset link 'eno1' as configured\n";
     let _ = assert_plan(vec![bridge.clone(), uplink.clone()], &Request::default(), wanted);
     // a second look needs no second reload
-    let again = Request { again: true, ..Request::default() };
+    let again = Request { reload: Reload::No, ..Request::default() };
     let _ = assert_plan(vec![bridge, uplink], &again, wanted.strip_prefix("reload systemd-networkd\n").unwrap());
 }
 

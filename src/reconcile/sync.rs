@@ -16,7 +16,7 @@ use crate::{
     desired::{self, NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
     diff::{Change, NetnsChange, diff},
     model::{File, HostLink, Link, LinkName, NetnsName, Place, Provenance, State, Unit, UnitName},
-    plan::{Pending, Plan, Request, Step, plan},
+    plan::{Pending, Plan, Reload, Request, Step, plan},
     sys::{
         bus::{Bus, LoadedUnit},
         fs::{self, Lock, Root},
@@ -152,8 +152,11 @@ impl<'a> Run<'a> {
                 held: if whole { situation.held.clone() } else { BTreeSet::new() },
                 left: if whole { situation.left.clone() } else { BTreeSet::new() },
                 stuck: hold_back(&mut changes),
-                reload: self.manifest.unfinished && self.options.root.is_host(),
-                again: round > 0,
+                reload: match round {
+                    _ if self.manifest.unfinished && self.options.root.is_host() => Reload::All,
+                    0 => Reload::ForLinks,
+                    _ => Reload::No,
+                },
                 parents: self.own_vlans(),
             };
             let mut plan = plan(changes, &request);

@@ -99,10 +99,7 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
     }
     let (routes, networks) = netlink::routes(inner)?;
     for state in routes {
-        let link = match state.index {
-            Some(index) => Some(names.get(&index).map(|(name, _)| name)),
-            None => None,
-        };
+        let link = state.index.map(|index| names.get(&index).map(|(name, _)| name));
         let (wanted, to): (&[Route], _) = match link {
             None => (&wanted.routes, Some(&mut netns.routes)),
             Some(None) => continue,

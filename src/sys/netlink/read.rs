@@ -280,9 +280,11 @@ impl RouteState {
     }
 }
 
-/// Lists the routes of the socket's namespace, those of the kernel itself left out; and the networks that links have routes to,
-/// by the index of the link, whoever made them.
-pub fn routes(socket: &mut Socket) -> Result<(Vec<RouteState>, BTreeSet<(u32, IpNet)>)> {
+/// The networks that links have routes to, by the index of the link, whoever made these.
+pub type Networks = BTreeSet<(u32, IpNet)>;
+
+/// Lists the routes of the socket's namespace, those of the kernel itself left out, and all networks.
+pub fn routes(socket: &mut Socket) -> Result<(Vec<RouteState>, Networks)> {
     // the builder's own defaults (protocol, scope, type) would filter the dump
     let mut request = RouteMessageBuilder::<IpAddr>::new().build();
     request.header.protocol = RouteProtocol::Unspec;
