@@ -17,6 +17,7 @@ mod host_docs;
 mod host_exec;
 mod host_failures;
 mod host_main;
+mod host_many;
 mod host_outside;
 mod host_published;
 mod host_rollback;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         host_exec::trials,
         host_failures::trials,
         host_main::trials,
+        host_many::trials,
         host_outside::trials,
         host_published::trials,
         host_rollback::trials,
