@@ -191,6 +191,7 @@ rootfs() { # SUITE
     local suite=$1 target tmp lock log
     case $suite in bookworm | trixie | sid) ;; *) die "no such suite: $suite (bookworm, trixie, sid)" ;; esac
     target=$CACHE/$suite-$(recipe_hash)
+    [[ $suite != sid ]] || target+=-$(date +%G%V) # it moves: a new one each week
     if [[ ! -d $target ]]; then
         check_machine
         mkdir -p "$CACHE" 2>/dev/null || die "cannot create $CACHE: set NETNS_TEST_CACHE to a folder that can be written"
@@ -264,7 +265,8 @@ boot() { # NAME SUITE
     stop "$name"
     raise_limits
 
-    trap 'boot_failed "$name"' EXIT
+    # shellcheck disable=SC2064 # now: it is local
+    trap "boot_failed $name" EXIT
     mkdir -p "$dir"
     mount -t tmpfs -o size=1G,mode=0755 netns-networkd-test "$dir"
     echo "${NETNS_TEST_OWNER:-}" >"$dir/owner"
