@@ -5,10 +5,10 @@
 
 use anyhow::{Context, Result, anyhow};
 
-use super::netns;
+use super::{host, netns, status::unknown_name};
 use crate::{
     desired::etc_path,
-    error,
+    error::{self, Usage},
     model::NetnsName,
     sys::{
         bus::Bus,
@@ -24,11 +24,12 @@ pub fn enter(name: &NetnsName) -> Result<Vec<String>> {
         return Err(anyhow!("only root can do this")).with_context(failed);
     }
     if netns::read_record(name)?.is_none() && netns::read_applied(name)?.is_none() {
-        let hint = match find(name)? {
-            Found::Netns(_) => format!("hint: it was not made by netns-networkd: `ip netns exec {name}` enters it"),
-            Found::Nothing | Found::Stale => "hint: `ls /var/lib/netns-networkd/netns` shows those that the last sync recorded".to_owned(),
-        };
-        return Err(anyhow!("no netns '{name}' is known")).context(hint).with_context(failed);
+        if !matches!(find(name)?, Found::Netns(_)) {
+            return Err(Usage(vec![unknown_name(name, host::names().keys())]).into());
+        }
+        return Err(anyhow!("it was not made by netns-networkd"))
+            .context(format!("hint: `ip netns exec {name}` enters it"))
+            .with_context(failed);
     }
     let mut warnings = Vec::new();
     let unit = format!("netns@{name}.service");
