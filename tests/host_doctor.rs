@@ -6,7 +6,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::common::{Lab, Output, Shell, Suite, schema, talk_unit};
+use crate::common::{Lab, Shell, Suite, schema, talk_unit};
 use crate::suite_trials;
 
 pub fn trials() -> Vec<Trial> {
@@ -56,59 +56,44 @@ impl Patient {
         patient
     }
 
-    fn doctor(&self) -> Output {
-        self.run(&["netns-networkd", "--json", "doctor"])
-    }
-
     /// Asserts that there is nothing to say; networkd may still be at work on what has just been mended.
     #[track_caller]
     fn assert_well(&self) {
-        let _ = self.wait_until("the doctor finds nothing", SECONDS, "netns-networkd doctor");
-        let output = self.doctor().ok();
+        let output = self.wait_until("the doctor finds nothing", SECONDS, "netns-networkd --json doctor");
         assert_eq!(schema::conforms("doctor", &output.stdout)["findings"], Value::Array(Vec::new()), "{output}");
     }
 
-    /// Returns the findings of a check, at least one.
+    /// Returns what is found, at least one thing.
     #[track_caller]
-    fn findings(&self, check: &str) -> Vec<Value> {
-        let output = self.doctor().fails(3);
-        let report = schema::conforms("doctor", &output.stdout);
-        let all = report["findings"].as_array().unwrap();
-        let found: Vec<Value> = all.iter().filter(|finding| finding["check"] == check).cloned().collect();
-        assert!(!found.is_empty(), "no finding of '{check}'\n{output}");
-        found
+    fn findings(&self) -> Vec<Value> {
+        let output = self.run(&["netns-networkd", "--json", "doctor"]).fails(3);
+        schema::conforms("doctor", &output.stdout)["findings"].as_array().unwrap().clone()
     }
 
     /// Asserts that a check finds something, in words among which are these; returns its remedies.
     #[track_caller]
     fn finds(&self, check: &str, words: &str) -> String {
-        let found = self.findings(check);
-        let text = |finding: &Value, field: &str| finding[field].as_str().unwrap().to_owned();
-        let of_words: Vec<&Value> = found.iter().filter(|finding| text(finding, "found").contains(words)).collect();
-        assert!(!of_words.is_empty(), "'{check}' does not find '{words}': {found:#?}");
-        of_words.iter().map(|finding| text(finding, "remedy") + "\n").collect()
+        remedies(&self.findings(), check, words)
     }
 
     /// Breaks the host, asserts that this is found and that it is all that is, and does what the doctor says.
     #[track_caller]
     fn heals(&self, what: &str, check: &str, words: &str) {
-        self.breaks(what, check, words);
-        let commands = commands(&self.finds(check, words));
+        let commands = commands(&self.breaks(what, check, words));
         assert!(!commands.is_empty(), "the remedy of '{check}' has no command");
         let _ = self.sh(&commands).ok();
         self.assert_well();
     }
 
-    /// Breaks the host, and asserts that this is found and that it is all that is.
+    /// Breaks the host, and asserts that this is found and that it is all that is; returns the remedies.
     #[track_caller]
-    fn breaks(&self, what: &str, check: &str, words: &str) {
+    fn breaks(&self, what: &str, check: &str, words: &str) -> String {
         let _ = self.sh(what).ok();
-        let _ = self.finds(check, words);
-        let output = self.doctor().fails(3);
-        let report: Value = serde_json::from_str(&output.stdout).unwrap();
-        let others: Vec<&Value> =
-            report["findings"].as_array().unwrap().iter().filter(|f| f["check"] != check && f["check"] != "status").collect();
+        let found = self.findings();
+        // differences go with many of them
+        let others: Vec<&Value> = found.iter().filter(|finding| finding["check"] != check && finding["check"] != "status").collect();
         assert!(others.is_empty(), "after {what}: {others:#?}");
+        remedies(&found, check, words)
     }
 
     /// Undoes by hand what was broken.
@@ -132,6 +117,15 @@ impl Drop for Patient {
             let _ = self.sh("ip link delete t-up; ip netns delete t-lan").ok();
         }
     }
+}
+
+/// The remedies of what a check found, in words among which are these; at least one.
+#[track_caller]
+fn remedies(found: &[Value], check: &str, words: &str) -> String {
+    let of_check = found.iter().filter(|finding| finding["check"] == check && finding["found"].as_str().unwrap().contains(words));
+    let remedies: String = of_check.map(|finding| finding["remedy"].as_str().unwrap().to_owned() + "\n").collect();
+    assert!(!remedies.is_empty(), "'{check}' does not find '{words}': {found:#?}");
+    remedies
 }
 
 /// The commands of a remedy: what is between backquotes and begins with a program's name.
@@ -243,8 +237,11 @@ fn other_managers(suite: Suite) {
         )
     };
     let stop = |name: &str| format!("systemctl stop {name}; rm /run/systemd/system/{name}.service; systemctl daemon-reload");
-    patient.breaks(&fake("NetworkManager"), "network-manager", "NetworkManager runs, and nothing keeps it from links 'br0', 'one-eth0',");
-    let remedy = patient.finds("network-manager", "");
+    let remedy = patient.breaks(
+        &fake("NetworkManager"),
+        "network-manager",
+        "NetworkManager runs, and nothing keeps it from links 'br0', 'one-eth0',",
+    );
     let words: Vec<&str> = remedy.split('`').collect();
     let (file, lines) = ("/etc/NetworkManager/conf.d/netns-networkd.conf", format!("{}\n{}\n", words[1], words[3]));
     assert!(remedy.contains(file), "{remedy}");
@@ -259,8 +256,8 @@ fn other_managers(suite: Suite) {
 
     patient.write_file("/etc/dhcpcd.conf.t", "hostname\n");
     let _ = patient.sh("[ -e /etc/dhcpcd.conf ] && cp /etc/dhcpcd.conf /run/t-dhcpcd.conf; cp /etc/dhcpcd.conf.t /etc/dhcpcd.conf").ok();
-    patient.breaks(&fake("dhcpcd"), "other-dhcp-client", "dhcpcd runs on the host, and nothing keeps it from links 'br0', 'one-eth0',");
-    let remedy = patient.finds("other-dhcp-client", "");
+    let remedy =
+        patient.breaks(&fake("dhcpcd"), "other-dhcp-client", "dhcpcd runs on the host, and nothing keeps it from links 'br0', 'one-eth0',");
     let _ = patient.sh(&format!("echo '{}' >>/etc/dhcpcd.conf", remedy.split('`').nth(1).unwrap())).ok();
     patient.assert_well();
     patient.undo(&format!(
@@ -406,11 +403,11 @@ fn what_drops_packets(suite: Suite) {
     };
     let _ = patient.sh("sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1").ok();
     let drops = |of: &str| format!("and chain FORWARD of the nftables table {of} filter drops what no rule accepts");
-    patient.breaks(&chain("ip filter"), "bridge-firewall", &drops("ip"));
+    let remedy = patient.breaks(&chain("ip filter"), "bridge-firewall", &drops("ip"));
     // it is true
     let ping = "ip -n t-lan addr add 10.60.0.9/24 dev eth0; ip netns exec t-lan ping -n -c 1 -W 1 10.60.0.2";
     let _ = patient.sh(ping).fails(1);
-    let _ = patient.sh(&commands(&patient.finds("bridge-firewall", &drops("ip"))).replace("sysctl", "sysctl -q")).ok();
+    let _ = patient.sh(&commands(&remedy).replace("sysctl", "sysctl -q")).ok();
     patient.assert_well();
     let _ = patient.sh("ip netns exec t-lan ping -n -c 1 -W 2 10.60.0.2").ok();
     patient.breaks(&chain("ip6 filter"), "bridge-firewall", &drops("ip6"));

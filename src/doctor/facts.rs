@@ -180,8 +180,6 @@ pub struct Interface {
     pub mtu: Option<u32>,
     pub host_end: Option<String>,
     pub bridge: Option<String>,
-    /// The link of the host that it stands on, or is.
-    pub parent: Option<String>,
     pub addresses: BTreeSet<IpNet>,
     /// It has a default route by IPv4, by IPv6.
     pub gateways: [bool; 2],

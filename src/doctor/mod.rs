@@ -1,4 +1,4 @@
-//! `doctor`: what breaks hosts with namespaces, found in facts. Pure: reconcile/doctor.rs looks at the host, the checks here read
+//! `doctor`: what breaks hosts with namespaces, found in facts. Pure: reconcile/doctor/ looks at the host, the checks here read
 //! [`Facts`] and give [`Finding`]s, show/doctor.rs prints them.
 //!
 //! A check says nothing of what was not seen, and nothing on a host that is well.

@@ -1,5 +1,8 @@
 //! `doctor`: looks at a host, changes nothing, waits for nobody, and goes on without what it cannot see.
 
+mod inside;
+mod links;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
@@ -7,32 +10,25 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use ipnet::IpNet;
 
+use self::{inside::tracked, links::interface};
 use super::{netns, status::status};
 use crate::{
-    derive::{self, End},
-    desired::{self, NETWORKD, RESOLV_CONF, etc_path, networkd_path},
-    doctor::{
-        self, Chain, Diagnosis, Entry, Facts, Fill, Interface, Left, Link, Namespace, NetworkdFile, Role, Unit, UnitFile, examine, stanzas,
-    },
+    desired::{NETWORKD, RESOLV_CONF, etc_path},
+    doctor::{self, Chain, Diagnosis, Facts, Fill, Namespace, NetworkdFile, Role, Unit, UnitFile, examine, stanzas},
     error,
-    model::{LinkName, Mac, Netns, NetnsName, UnitName},
-    report::{self, Address, AddressState, Binding, Report},
+    model::{Netns, NetnsName, UnitName},
+    report::{self, Binding, Report},
     sys::{
         bus::{Bus, UnitFiles},
         firewall,
         fs::{self, Root},
         journal, kernel,
         manifest::Manifest,
-        netlink::{self, KernelLink, Socket},
-        netns::{DIRECTORY, Found, find, find_at, identity, inside},
-        networkd,
-        processes::{self, Process},
-        sysctl,
+        netns::{Found, find},
+        networkd, sysctl,
     },
 };
-
 /// How long another program may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 /// The journal is asked for so many units at most.
@@ -143,47 +139,6 @@ impl Look {
         }
     }
 
-    /// The links of the host that matter: bridges, their ports, and what should be one of them.
-    fn links(&mut self, report: Option<&Report>) -> Result<()> {
-        let mut socket = Socket::open()?;
-        let kernel_links = netlink::links(&mut socket)?;
-        let names: HashMap<u32, &str> = kernel_links.iter().map(|link| (link.index, link.name.as_str())).collect();
-        let mut links: BTreeMap<String, Link> = kernel_links.iter().map(|link| (link.name.clone(), see(link, &names))).collect();
-        for state in netlink::addresses(&mut socket)?.into_iter().filter(|state| state.duplicate) {
-            if let Some(link) = names.get(&state.index).and_then(|name| links.get_mut(*name)) {
-                link.duplicates.push(state.address.address);
-            }
-        }
-        let written = |kind: &str, name: &LinkName| {
-            let path = networkd_path(kind, name, "network");
-            self.manifest.files.contains_key(&path).then_some(path)
-        };
-        for (netns, record) in &self.records {
-            for end in record.links.values().filter_map(|link| link.kind.host_end()) {
-                let link = links.entry(end.name.to_string()).or_default();
-                link.role = Role::HostEnd;
-                link.netns = Some(netns.clone());
-                link.wanted_bridge = end.bridge.as_ref().map(ToString::to_string);
-                link.wanted_file = written("port", &end.name);
-                link.kind.get_or_insert_with(|| "veth".to_owned());
-            }
-        }
-        for bridge in report.iter().flat_map(|report| &report.bridges) {
-            let link = links.entry(bridge.name.to_string()).or_default();
-            link.role = if bridge.configured { Role::Bridge } else { Role::ForeignBridge };
-            link.wanted_file = written("bridge", &bridge.name);
-            for port in bridge.ports.iter().filter(|port| port.role == report::Role::Uplink) {
-                let link = links.entry(port.name.clone()).or_default();
-                link.role = Role::Uplink;
-                link.wanted_bridge = Some(bridge.name.to_string());
-                link.wanted_file = LinkName::parse(&port.name).ok().and_then(|name| written("uplink", &name));
-            }
-        }
-        links.retain(|_, link| link.role != Role::Other || link.bridge.is_some() || link.required.is_some());
-        self.facts.links = links;
-        Ok(())
-    }
-
     fn files(&mut self) -> Result<()> {
         let ours: BTreeSet<&PathBuf> = self.manifest.files.keys().filter(|path| path.starts_with(NETWORKD)).collect();
         let files = networkd::files()?.into_iter().map(|file| {
@@ -234,90 +189,6 @@ impl Look {
         }
         self.facts.units = units;
         Ok(())
-    }
-
-    /// What only a look from within shows.
-    fn inside(&mut self) -> Result<()> {
-        if !fs::is_root() {
-            return Ok(());
-        }
-        for (name, netns) in self.facts.namespaces.iter_mut().filter(|(_, netns)| netns.there) {
-            let Ok(Found::Netns(fd)) = find(name) else { continue };
-            let links = netns.interfaces.keys().map(|link| link.replace('.', "/")).chain(["all".to_owned()]);
-            let keys: Vec<String> = links.map(|link| format!("net.ipv4.conf.{link}.rp_filter")).collect();
-            let (parameters, tracked) = inside(&fd, || {
-                let mut found = BTreeMap::new();
-                for key in keys {
-                    found.extend(sysctl::read(&key)?.map(|value| (key, value)));
-                }
-                Ok((found, tracked()?))
-            })
-            .with_context(|| format!("failed to look into netns '{name}'"))?;
-            netns.parameters = parameters;
-            self.facts.tables.extend(tracked.map(|table| Fill { netns: Some(name.clone()), ..table }));
-        }
-        Ok(())
-    }
-
-    /// Who is in which namespace, and who is in one that has no name any more.
-    fn processes(&mut self, report: Option<&Report>) -> Result<()> {
-        self.facts.run_netns.shared = kernel::is_shared_mount(DIRECTORY);
-        let mut by_netns = if fs::is_root() { processes::by_netns(processes::elsewhere()?) } else { BTreeMap::new() };
-        for entry in fs::list(Path::new(DIRECTORY))? {
-            let Some(name) = entry.path.file_name().and_then(|name| name.to_str()) else { continue };
-            let fd = if let Found::Netns(fd) = find_at(&entry.path)? { Some(fd) } else { None };
-            let there = identity(&entry.path).and_then(|identity| by_netns.remove(&identity)).unwrap_or_default();
-            let known = NetnsName::parse(name).ok().filter(|name| self.facts.namespaces.contains_key(name));
-            let is_empty = match &fd {
-                Some(fd) if known.is_none() && fs::is_root() => Some(there.is_empty() && is_bare(fd)?),
-                _ => None,
-            };
-            self.facts.run_netns.entries.insert(name.to_owned(), Entry { is_netns: fd.is_some(), is_empty });
-            if let Some(netns) = known.as_ref().and_then(|name| Some((report?, self.facts.namespaces.get_mut(name)?))) {
-                netns.1.unbound = unbound(&there, netns.0, known.as_ref());
-            }
-        }
-        self.facts.left = by_netns.into_values().flat_map(|processes| self.left(&processes).unwrap_or_default()).collect();
-        Ok(())
-    }
-
-    /// The processes of a namespace without a name, if it was one of ours: those begin with parameters that no other has.
-    fn left(&self, processes: &[Process]) -> Result<Vec<Left>> {
-        let Some(first) = processes.first() else { return Ok(Vec::new()) };
-        let fd = processes::open_netns(first.pid)?;
-        let (is_ours, macs) = inside(&fd, || {
-            // those that nobody else has a reason to set
-            let rare = ["arp_notify", "ndisc_notify", "router_solicitation_delay"];
-            let mut is_ours = true;
-            for (key, value) in desired::SYSCTL.iter().filter(|(key, _)| rare.iter().any(|rare| key.ends_with(rare))) {
-                is_ours &= sysctl::is_void(key) || sysctl::read(key)?.as_deref() == Some(*value);
-            }
-            Ok((is_ours, netlink::links(&mut Socket::open()?)?.into_iter().filter_map(|link| link.mac).collect::<Vec<Mac>>()))
-        })?;
-        if !is_ours {
-            return Ok(Vec::new());
-        }
-        let of_unit = |unit: &String| self.facts.units.get(unit).and_then(|unit| unit.netns.clone());
-        let netns = self.netns_with(&macs).or_else(|| processes.iter().find_map(|process| of_unit(process.unit.as_ref()?)));
-        let left = |Process { pid, netns: _, command, unit }: &Process| Left {
-            pid: *pid,
-            command: command.clone(),
-            unit: unit.clone(),
-            netns: netns.clone(),
-        };
-        Ok(processes.iter().map(left).collect())
-    }
-
-    /// Gives the namespace whose links have one of these addresses.
-    fn netns_with(&self, macs: &[Mac]) -> Option<NetnsName> {
-        let machine_id = fs::machine_id(&Root::new("/")).ok()??;
-        let is_its = |netns: &NetnsName, record: &Netns| {
-            record
-                .links
-                .iter()
-                .any(|(name, link)| macs.contains(&link.mac.unwrap_or_else(|| derive::mac(&machine_id, netns, name, End::Inside))))
-        };
-        self.records.iter().find(|(netns, record)| is_its(netns, record)).map(|(netns, _)| netns.clone())
     }
 
     fn firewalls(&mut self) {
@@ -391,94 +262,4 @@ impl Look {
             }
         }
     }
-}
-
-/// What the report says of a link inside, and the record of its bridge: it may not be a port of that at the moment.
-fn interface(link: &report::Interface, record: Option<&Netns>) -> Interface {
-    let is_default = |ipv4: bool| {
-        link.routes.iter().any(|route| route.to.prefix_len() == 0 && route.table.is_none() && route.to.addr().is_ipv4() == ipv4)
-    };
-    let end = link.host_end.as_ref();
-    let recorded = record.and_then(|record| record.links.get(&LinkName::parse(&link.name).ok()?));
-    let bridge = recorded.map_or(link.bridge.as_ref(), |recorded| recorded.kind.bridge());
-    let addresses = || link.addresses.iter().chain(end.iter().flat_map(|end| &end.addresses));
-    Interface {
-        kind: link.kind.clone().unwrap_or_default(),
-        mtu: link.mtu.filter(|_| link.state != report::LinkState::Absent),
-        host_end: end.map(|end| end.name.to_string()),
-        bridge: bridge.map(ToString::to_string),
-        parent: link.parent.as_ref().map(ToString::to_string),
-        addresses: link.addresses.iter().map(|address| address.address).collect(),
-        gateways: [is_default(true), is_default(false)],
-        duplicates: addresses().filter(|a: &&Address| a.state == AddressState::Duplicate).map(|a| a.address).collect::<Vec<IpNet>>(),
-    }
-}
-
-/// A link of the host, as the kernel and networkd show it.
-fn see(link: &KernelLink, names: &HashMap<u32, &str>) -> Link {
-    let KernelLink { index, name, kind, mac, mtu, up, carrier, master, bridge, .. } = link;
-    let attribute = |attribute: &str| kernel::link_attribute(name, attribute);
-    let is_bridge = kind.as_deref() == Some("bridge");
-    let calls = |tool: &str| {
-        let of_all = sysctl::read(&format!("net.bridge.bridge-nf-call-{tool}")).ok().flatten();
-        is_bridge && [of_all, attribute(&format!("bridge/nf_call_{tool}"))].iter().flatten().any(|value| value == "1")
-    };
-    let state = networkd::link_state(*index).unwrap_or_default();
-    Link {
-        there: true,
-        kind: kind.clone(),
-        up: *up,
-        carrier: *carrier,
-        mtu: *mtu,
-        bridge: master.and_then(|index| names.get(&index)).map(|name| (*name).to_owned()),
-        file: state.file,
-        state: Some(state.state).filter(|state| !state.is_empty()),
-        required: state.required,
-        // NET_ADDR_SET: what somebody has set does not follow the ports (`br_stp_recalculate_bridge_id`)
-        mac_is_set: if is_bridge { attribute("addr_assign_type").map(|kind| kind == "3") } else { None },
-        mac: mac.map(|mac| mac.to_string()),
-        wireless: kernel::has_link_attribute(name, "phy80211") || kernel::has_link_attribute(name, "wireless"),
-        forward_delay: bridge
-            .as_ref()
-            .filter(|bridge| bridge.stp)
-            // in hundredths of a second
-            .and_then(|_| attribute("bridge/forward_delay")?.parse::<u32>().ok())
-            .map(|delay| delay.div_ceil(100)),
-        nf_call: if is_bridge { [calls("iptables"), calls("ip6tables")] } else { [false; 2] },
-        ..Link::default()
-    }
-}
-
-/// Counts the connections that are tracked in the namespace of the calling thread.
-fn tracked() -> Result<Option<Fill>> {
-    const LIMIT: &str = "net.netfilter.nf_conntrack_max";
-    let number = |key: &str| Ok::<_, anyhow::Error>(sysctl::read(key)?.and_then(|value| value.parse::<u64>().ok()));
-    let (used, limit) = (number("net.netfilter.nf_conntrack_count")?, number(LIMIT)?);
-    Ok(used.zip(limit).map(|(used, limit)| Fill { netns: None, parameter: LIMIT.to_owned(), used, limit }))
-}
-
-/// Tells whether nothing is in a namespace but what every one has.
-fn is_bare(fd: &std::os::fd::OwnedFd) -> Result<bool> {
-    // the kernel's modules for tunnels put one of theirs into each namespace, which is down
-    const TUNNELS: [&str; 9] = ["ipip", "gre", "gretap", "erspan", "vti", "vti6", "sit", "ip6tnl", "ip6gre"];
-    let is_fallback = |link: &KernelLink| !link.up && link.kind.as_deref().is_some_and(|kind| TUNNELS.contains(&kind));
-    inside(fd, || Ok(netlink::links(&mut Socket::open()?)?.iter().all(|link| link.name == "lo" || is_fallback(link))))
-}
-
-/// Services with processes in a namespace that are not bound to it.
-fn unbound(processes: &[Process], report: &Report, name: Option<&NetnsName>) -> BTreeSet<String> {
-    let bound: BTreeSet<&str> = report
-        .namespaces
-        .iter()
-        .filter(|netns| Some(&netns.name) == name)
-        .flat_map(|netns| &netns.units)
-        .map(|unit| unit.name.as_str())
-        .collect();
-    let is_bound = |unit: &str| {
-        let template = UnitName::parse(unit).ok().and_then(|unit| unit.template());
-        bound.contains(unit) || template.is_some_and(|template| bound.contains(template.as_str()))
-    };
-    let units = processes.iter().filter_map(|process| process.unit.as_deref());
-    // `exec` and shells are in scopes; units of ours come and go with the namespace
-    units.filter(|unit| unit.ends_with(".service") && !unit.starts_with("netns") && !is_bound(unit)).map(str::to_owned).collect()
 }
