@@ -40,6 +40,8 @@ pub enum Command {
     Status(Status),
     /// Shows a line for each namespace.
     List,
+    /// Draws uplinks, bridges, namespaces, addresses and services as they are. Exit code 3 if they are not as configured.
+    Graph(Graph),
     /// Looks for what breaks hosts with namespaces: what was found, why it matters, what mends it. Exit code 3 if anything was.
     Doctor,
     /// Keeps the changes of a `sync --confirm`.
@@ -97,6 +99,29 @@ pub struct Status {
     /// Only these namespaces, and the bridges that they use.
     #[arg(value_name = "NAME", value_parser = NetnsName::parse)]
     pub names: Vec<NetnsName>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    netns-networkd graph\n  \
+    netns-networkd graph --format svg >network.svg\n  \
+    netns-networkd graph --format dot | dot -Tpdf >network.pdf")]
+pub struct Graph {
+    /// Only these namespaces, and the bridges that they use.
+    #[arg(value_name = "NAME", value_parser = NetnsName::parse)]
+    pub names: Vec<NetnsName>,
+    /// Draws with characters, or writes a page for a browser, or what Graphviz or Mermaid draw.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text", conflicts_with = "json")]
+    pub format: Format,
+}
+
+/// What a picture is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Svg,
+    Dot,
+    Mermaid,
 }
 
 #[derive(Debug, Args)]

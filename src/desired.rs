@@ -192,6 +192,12 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
     for (key, value) in SYSCTL {
         netns.sysctl.entry(key.to_owned()).or_insert_with(|| value.to_owned());
     }
+    for link in netns.links.iter().filter(|(_, link)| !link.announce).map(|(link, _)| link.as_str().replace('.', "/")) {
+        // or the kernel does it: when an IPv6 address has been checked for duplicates, when the link comes up, and when its MAC changes
+        for key in [format!("net.ipv4.conf.{link}.arp_notify"), format!("net.ipv6.conf.{link}.ndisc_notify")] {
+            netns.sysctl.entry(key).or_insert_with(|| "0".to_owned());
+        }
+    }
     for link in netns.links.values_mut().filter(|link| link.mtu.is_none()) {
         link.mtu = link.kind.bridge().and_then(|bridge| config.bridges.get(bridge)?.mtu);
     }

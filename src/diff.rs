@@ -585,6 +585,9 @@ impl fmt::Display for Change {
             Self::WriteFile { path, before: Some(_), .. } => write!(f, "change file {}", path.display()),
             Self::RemoveFile { path, .. } => write!(f, "remove file {}", path.display()),
             Self::HostLink { name, before, after: Some(after) } => write_host_link(f, name, before.as_ref(), after),
+            Self::HostLink { name, before: Some(HostLink { is_bridge: false, master: Some(bridge), .. }), after: None } => {
+                write!(f, "take link '{name}' from bridge '{bridge}'")
+            }
             Self::HostLink { name, after: None, .. } => write!(f, "remove link '{name}'"),
             Self::Unit { name, before, after } => write_unit(f, name, before, after),
             Self::Netns { name, change: change @ (NetnsChange::Add | NetnsChange::Remove) } => write!(f, "{change} '{name}'"),

@@ -16,6 +16,7 @@ pub mod desired;
 pub mod diff;
 pub mod doctor;
 pub mod error;
+pub mod graph;
 pub mod lease;
 pub mod model;
 pub mod plan;

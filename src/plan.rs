@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    desired::{NETWORKD, SYSTEMD, is_drop_in_of},
+    desired::{NETWORKD, SYSTEMD, is_drop_in_of, networkd_path},
     diff::{Change, NetnsChange},
     model::{HostLink, LinkName, NetnsName, Place, Provenance, Unit, UnitName},
 };
@@ -39,6 +39,11 @@ pub enum Step {
     /// Sets what networkd does not change on a link that is there.
     SetLink(LinkName),
     RemoveBridge(LinkName),
+    /// networkd leaves a port that no file names any more where it is.
+    ReleasePort {
+        name: LinkName,
+        bridge: LinkName,
+    },
 }
 
 /// What is to be done, and what is not done.
@@ -130,6 +135,12 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
                 let step = Step::RemoveFile { path: path.clone() };
                 if drop_in { drop_ins.push(step) } else { files.push(step) }
             }
+            Change::HostLink { name, before: Some(HostLink { is_bridge: false, master, .. }), after: None } => {
+                // a file that is left alone keeps its link as it is
+                let file = networkd_path("uplink", name, "network");
+                let Some(bridge) = master.clone().filter(|_| plan.kept.iter().all(|kept| kept.path != file)) else { continue };
+                after.push(Step::ReleasePort { name: name.clone(), bridge });
+            }
             Change::HostLink { name, after: None, .. } => after.push(Step::RemoveBridge(name.clone())),
             // networkd makes it; a link that is not there at all comes when its hardware does
             Change::HostLink { name, before, after: Some(after) } => {
@@ -217,6 +228,7 @@ impl fmt::Display for Step {
             Self::Restart(unit) => write!(f, "restart {unit}"),
             Self::SetLink(name) => write!(f, "set link '{name}' as configured"),
             Self::RemoveBridge(name) => write!(f, "remove bridge '{name}'"),
+            Self::ReleasePort { name, bridge } => write!(f, "take link '{name}' from bridge '{bridge}'"),
         }
     }
 }

@@ -8,7 +8,12 @@ use crate::common::{Lab, Shell, Suite};
 use crate::suite_trials;
 
 pub fn trials() -> Vec<Trial> {
-    suite_trials![bad_input_changes_nothing, a_typo_after_a_good_sync_keeps_no_service_from_starting, all_faults_of_all_files_in_one_run]
+    suite_trials![
+        bad_input_changes_nothing,
+        what_only_kernel_and_nft_can_check_changes_nothing,
+        a_typo_after_a_good_sync_keeps_no_service_from_starting,
+        all_faults_of_all_files_in_one_run,
+    ]
 }
 
 const GOOD: &str = r#"
@@ -101,6 +106,31 @@ fn bad_input_changes_nothing(suite: Suite) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     lab.assert_answers("10.20.0.2", "8000");
     lab.assert_answers("fd14::2", "8000");
+}
+
+/// Parameters and rulesets are tried out before anything is changed, also where their namespace runs.
+fn what_only_kernel_and_nft_can_check_changes_nothing(suite: Suite) {
+    let lab = good(suite);
+    lab.write_file("/etc/t-good.nft", "table inet t { chain c { type filter hook input priority 0; policy accept; } }\n");
+    lab.write_file("/etc/t-bad.nft", "table inet t {\n  chain c { tcp dport smpt accept }\n}\n");
+    let before = lab.fingerprint();
+    for (key, wanted) in [
+        ("nftables = \"/etc/t-bad.nft\"", "nft refuses the ruleset:\n/etc/t-bad.nft:2:"),
+        ("nftables = \"/etc/t-none.nft\"", "there is no nftables ruleset /etc/t-none.nft"),
+        ("sysctl = { \"net.ipv4.no_such_thing\" = 1 }", "failed to set net.ipv4.no_such_thing to 1: No such file or directory"),
+        ("sysctl = { \"net.ipv4.ip_forward\" = \"many\" }", "failed to set net.ipv4.ip_forward to many: Invalid argument"),
+        ("sysctl = { \"net.ipv4.conf.eth0.rp_filter\" = \"x\" }\nnftables = \"/etc/t-good.nft\"", "net.ipv4.conf.eth0.rp_filter to x"),
+    ] {
+        lab.write_file("/etc/netns-networkd/good.toml", &GOOD.replace("services = ", &format!("{key}\nservices = ")));
+        for arguments in [&[][..], &["--dry-run"], &["--force", "--restart"]] {
+            let output = lab.sync(arguments).fails(2);
+            let said = output.stderr.starts_with("error: /etc/netns-networkd/good.toml:5: ") && output.stderr.contains(wanted);
+            assert!(said && output.stderr.ends_with("error: nothing was changed\n") && output.stdout.is_empty(), "{key}: {output}");
+        }
+        lab.assert_unchanged(&before);
+    }
+    lab.assert_answers("10.20.0.2", "8000");
+    let _ = lab.sh("rm /etc/t-good.nft /etc/t-bad.nft").ok();
 }
 
 fn a_typo_after_a_good_sync_keeps_no_service_from_starting(suite: Suite) {

@@ -199,8 +199,19 @@ fn two_namespaces_with_links_of_the_same_name(suite: Suite) {
         let route = lan.sh(&format!("ip -n {netns} -6 route show default")).ok().stdout;
         assert!(route.starts_with("default via fe80::") && route.contains(" dev eth0 proto ra "), "{route}");
     }
-    assert!(lan.read_file("/etc/netns/b/resolv.conf").contains("nameserver fd00:10:1::2\n"));
+    // DNS from the leases of each family, for the service
+    let (four, six) = ("nameserver 10.10.1.2\n", "nameserver fd00:10:1::2\n");
+    for (to, resolvers, not) in [(&a6, vec![four, six], "none"), (&b6, vec![six], four)] {
+        let ask = |words: &str| lan.sh(&format!("ip netns exec dhcpd python3 /usr/local/lib/talk.py ask {to} {PORT} {words}")).ok().stdout;
+        let resolv = ask("cat /etc/resolv.conf");
+        assert!(resolvers.iter().all(|one| resolv.contains(one)) && !resolv.contains(not), "{resolv}");
+        assert_eq!(ask("resolve who.test"), "10.10.1.77\n");
+    }
     lan.sync_nothing();
+    let clients = || ["a", "b"].map(|netns| (lan.pid(&format!("netns-dhcp@{netns}.service")), lan.leased(netns)));
+    let before = clients();
+    lan.systemctl(&["restart", "t-a.service", "t-b.service"]);
+    assert_eq!(clients(), before, "the clients do not notice a restart of the services");
     lan.stop(&["t-a.service"]);
     lan.wait_gone();
     let _ = ping("dhcpd", &b6);

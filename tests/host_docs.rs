@@ -78,6 +78,12 @@ impl Example {
         (cards, bridges.collect())
     }
 
+    /// Where its keys are.
+    fn keys(&self) -> Vec<String> {
+        let files = self.text.split("-key-file = \"").skip(1).filter_map(|rest| rest.split('"').next());
+        files.map(|file| if file.starts_with('/') { file.to_owned() } else { format!("/etc/credstore/{file}") }).collect()
+    }
+
     /// Runs it as a user would: files, `sync`, the services; each is where it should be and answers at its addresses.
     fn run(&self, host: &dyn Shell) {
         let (cards, bridges) = self.outside();
@@ -123,8 +129,8 @@ impl Example {
         for (path, ruleset) in &self.rulesets {
             host.write_file(path, ruleset);
         }
-        if self.text.contains("/etc/wireguard/vpn.key") {
-            let _ = host.sh("mkdir -p /etc/wireguard; umask 077; wg genkey >/etc/wireguard/vpn.key").ok();
+        for path in self.keys() {
+            let _ = host.sh(&format!("mkdir -p $(dirname {path}); umask 077; wg genkey >{path}")).ok();
         }
         let mut units = Vec::new();
         for (name, namespace) in &self.config.namespaces {
@@ -164,7 +170,7 @@ impl Example {
             for address in addresses.map(|address| address.address.addr().to_string()) {
                 let port = if namespace.services.is_empty() { "" } else { "8000" };
                 let ask = format!("ip netns exec {name} python3 /usr/local/lib/talk.py ask {address} {port} who");
-                let there = format!("ip -n {name} addr | grep -F ' {address}/'");
+                let there = format!("ip -n {name} addr | grep -E ' {address}(/| peer )'");
                 let output = host.sh(if port.is_empty() { &there } else { &ask }).ok();
                 assert!(output.stdout.contains(&address), "{}: {output}", self.name);
             }
@@ -184,7 +190,7 @@ impl Example {
             let _ = host.wait_until("it can be removed", SECONDS, &format!("ip link delete {link} || ! ip link show {link}"));
         }
         let _ = host.sh("rm -f /etc/systemd/network/90-test-*; networkctl reload").ok();
-        for (path, _) in &self.rulesets {
+        for path in self.rulesets.iter().map(|(path, _)| path).chain(&self.keys()) {
             let _ = host.run(&["rm", path]).ok();
         }
     }

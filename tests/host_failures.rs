@@ -22,7 +22,9 @@ pub fn trials() -> Vec<Trial> {
         foreign_bridge_is_used_as_it_is,
         table_for_a_bridge_of_somebody_else_is_refused,
         uplink_with_addresses_is_refused,
+        uplink_with_leases_is_refused,
         uplink_joins_its_bridge,
+        physical_link_in_use_is_refused,
         broken_record_is_an_error,
         name_in_run_netns_is_taken,
         host_end_name_is_taken,
@@ -408,15 +410,28 @@ fn table_for_a_bridge_of_somebody_else_is_refused(suite: Suite) {
     assert_unharmed(&lab);
 }
 
+/// What the message says to write is enough: the host keeps its addresses and its way out.
 fn uplink_with_addresses_is_refused(suite: Suite) {
     let lab = running(suite);
-    lab.config(&format!("{CONFIG}[bridge.br1]\nuplinks = [\"eno1\"]\naddresses = [\"198.51.100.2/24\"]\n"));
+    lab.write_file(
+        "/etc/systemd/network/20-test-uplink.network.d/more.conf",
+        "[Network]\nGateway=198.51.100.1\nDNS=198.51.100.53\n[Route]\nDestination=203.0.113.0/24\nGateway=198.51.100.254\nMetric=50\n",
+    );
+    let routes = "ip route show default; ip route show 203.0.113.0/24";
+    let _ = lab.sh("ip addr add 198.51.100.1/24 dev lan; networkctl reload").ok();
+    let _ = lab.wait_until("the uplink has its routes", Duration::from_secs(10), "ip route | grep 203.0.113.0/24").ok();
+    let config = |keys: &str| format!("{CONFIG}[bridge.br1]\nuplinks = [\"eno1\"]\n{keys}");
+    lab.config(&config("addresses = [\"198.51.100.2/24\"]\n"));
     let before = lab.fingerprint();
     let output = lab.sync(&[]).fails(2);
-    let wanted = "error: /etc/netns-networkd/test.toml:10: uplink 'eno1' has addresses of its own (2001:db8:ffff::2/64); as a port of 'br1' it would \
-                  lose them, and this host its network\n  hint: give them to the bridge, with the gateways: in [bridge.br1], addresses = \
-                  [\"198.51.100.2/24\", \"2001:db8:ffff::2/64\"]\nerror: nothing was changed\n";
-    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", wanted));
+    let keys = "addresses = [\"198.51.100.2/24\", \"2001:db8:ffff::2/64\"]\n    gateways = [\"198.51.100.1\"]\n    \
+                routes = [{ to = \"203.0.113.0/24\", via = \"198.51.100.254\", metric = 50 }]\n    dns = [\"198.51.100.53\"]\n";
+    let wanted = format!(
+        "error: /etc/netns-networkd/test.toml:10: uplink 'eno1' has a network of its own (2001:db8:ffff::2/64, gateway 198.51.100.1, route \
+         {{ to = 203.0.113.0/24, via = 198.51.100.254, metric = 50 }}); as a port of 'br1' it would lose it, and so would this host\n  \
+         hint: give it to the bridge: in [bridge.br1], write\n    {keys}error: nothing was changed\n"
+    );
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", wanted.as_str()));
     assert_unchanged(&lab, &before, "sync failed");
 
     // without a carrier networkd takes its addresses away, and would put them back with it
@@ -424,10 +439,93 @@ fn uplink_with_addresses_is_refused(suite: Suite) {
     let _ = lab.wait_until("the uplink has lost its addresses", Duration::from_secs(10), none).ok();
     let output = lab.sync(&[]).fails(2);
     let _ = lab.sh("ip link set lan up").ok();
-    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", wanted));
-    let back = "ip -o addr show dev eno1 | grep 198.51.100.2/24";
-    let _ = lab.wait_until("the uplink has its addresses again", Duration::from_secs(10), back).ok();
+    assert!(output.stderr.contains("(2001:db8:ffff::2/64, gateway 198.51.100.1)"), "its file says so: {output}");
+    let _ = lab.wait_until("the uplink has its addresses again", Duration::from_secs(10), "ip route | grep 203.0.113.0/24").ok();
     assert_unharmed(&lab);
+
+    lab.config(&config(keys));
+    let _ = lab.sync(&[]).ok();
+    lab.sync_nothing();
+    let own =
+        lab.sh(&format!("ip -br addr show br1 scope global; {routes}; ping -n -c 1 -W 2 198.51.100.1 | grep -o '1 received'")).ok().stdout;
+    for text in [
+        "198.51.100.2/24",
+        "2001:db8:ffff::2/64",
+        "default via 198.51.100.1 dev br1",
+        "203.0.113.0/24 via 198.51.100.254 dev br1 proto static metric 50",
+        "1 received",
+    ] {
+        assert!(own.contains(text), "{text}\n{own}");
+    }
+    // and back: its own file is its own again
+    lab.config(CONFIG);
+    let _ = lab.sync(&[]).ok();
+    let back = "ip -br addr show eno1 | grep -F 198.51.100.2/24; ip route show default | grep 'dev eno1'";
+    let _ = lab.wait_until("the uplink has its own network again", Duration::from_secs(10), back).ok();
+    lab.sync_nothing();
+    let _ = lab.sh("rm -r /etc/systemd/network/20-test-uplink.network.d; networkctl reload; ip addr del 198.51.100.1/24 dev lan").ok();
+    let _ = lab.wait_until("as before", Duration::from_secs(10), "! ip route | grep -e default -e 203.0.113").ok();
+    assert_unharmed(&lab);
+}
+
+/// By DHCP and router advertisements: the bridge takes them over with the drop-in that the message names.
+fn uplink_with_leases_is_refused(suite: Suite) {
+    let lab = Lab::new(suite);
+    let _ = lab
+        .sh("ip netns add t-lan; ip link add t-up type veth peer name eth0 netns t-lan
+             ip -n t-lan addr add 10.55.0.1/24 dev eth0; ip -n t-lan addr add fd37::1/64 dev eth0 nodad; ip -n t-lan link set eth0 up")
+        .ok();
+    // by ifupdown or by hand: networkd does not know
+    lab.config("[bridge.br0]\nuplinks = [\"t-up\"]\n");
+    let _ = lab.sh("ip addr add 10.55.0.9/24 dev t-up; ip link set t-up up; ip route add default via 10.55.0.1").ok();
+    let output = lab.sync(&[]).fails(2);
+    let hints = "  hint: give it to the bridge: in [bridge.br0], write\n    addresses = [\"10.55.0.9/24\"]\n    gateways = [\"10.55.0.1\"]\n  \
+                 hint: take it from where 't-up' is configured (/etc/network/interfaces, NetworkManager), or the next boot gives it back\n";
+    assert!(output.stderr.contains(hints), "{output}");
+    let _ = lab.sh("ip addr del 10.55.0.9/24 dev t-up").ok();
+    lab.write_file("/etc/systemd/network/90-t-up.network", "[Match]\nName=t-up\n[Link]\nRequiredForOnline=no\n[Network]\nDHCP=ipv4\n");
+    lab.write_file(
+        "/etc/systemd/system/t-dhcpd.service",
+        "[Service]\nNetworkNamespacePath=/run/netns/t-lan\nExecStart=/usr/sbin/dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv \
+         --no-hosts --port=0 --user=root --pid-file= --interface=eth0 --bind-interfaces --dhcp-leasefile=/run/t-leases --dhcp-authoritative \
+         --no-ping --dhcp-range=10.55.0.100,10.55.0.120,255.255.255.0,1h --dhcp-range=fd37::,ra-only,64,1h --enable-ra\n",
+    );
+    let _ = lab.sh("systemctl daemon-reload; networkctl reload").ok();
+    lab.start(&["t-dhcpd"]);
+    let leases =
+        |link: &str| format!("ip -o addr show {link} dynamic | grep 'inet 10.55.0.1'; ip -o addr show {link} dynamic | grep 'inet6 fd37:'");
+    let _ = lab.wait_until("the uplink has its leases", Duration::from_secs(20), &leases("t-up")).ok();
+    lab.config("");
+    lab.sync_nothing();
+    lab.config("[bridge.br0]\nuplinks = [\"t-up\"]\n");
+    let output = lab.sync(&[]).fails(2);
+    let mac = lab.sh("cat /sys/class/net/t-up/address").ok().stdout;
+    let (file, key) = ("/etc/systemd/network/10-netns-networkd-bridge-br0.network.d/uplink.conf", format!("mac = \"{}\"", mac.trim()));
+    let settings = ["[Link]", "RequiredForOnline=yes", "[Network]", "DHCP=ipv4", "IPv6AcceptRA=yes", "LinkLocalAddressing=ipv6"];
+    let wanted = format!(
+        "error: /etc/netns-networkd/test.toml:1: uplink 't-up' has a network of its own (DHCP=ipv4, IPv6AcceptRA=yes); as a port of 'br0' it \
+         would lose it, and so would this host\n  hint: give it to the bridge: in [bridge.br0], write\n    {key}\n  hint: the bridge asks in its \
+         place when you write {file}:\n    {}\nerror: nothing was changed\n",
+        settings.join("\n    ")
+    );
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", wanted.as_str()));
+    // routers come and go, so no fingerprint
+    let _ = lab.sh("ls /etc/systemd/network/10-netns-networkd-* || ip link show br0").fails(1);
+
+    lab.write_file(file, &settings.join("\n"));
+    lab.config(&format!("[bridge.br0]\nuplinks = [\"t-up\"]\n{key}\n"));
+    let _ = lab.sync(&[]).ok();
+    lab.sync_nothing();
+    let _ = lab.wait_until("the bridge has its leases", Duration::from_secs(20), &leases("br0")).ok();
+    let _ = lab.sh("ip route show default | grep 'via 10.55.0.1 dev br0 proto dhcp'; ping -n -c 1 -W 2 10.55.0.1").ok();
+    lab.sync_nothing();
+    lab.systemctl(&["stop", "t-dhcpd"]);
+    lab.config("");
+    let _ = lab.sync(&[]).ok();
+    let _ = lab
+        .sh("ip link delete t-up; ip netns delete t-lan; rm -r /etc/systemd/network/*.d /etc/systemd/network/90-t-up.network /run/t-leases")
+        .ok();
+    let _ = lab.sh("networkctl reload").ok();
 }
 
 /// An uplink of no address joins; a station on its wire reaches the services by it.
@@ -452,10 +550,52 @@ fn uplink_joins_its_bridge(suite: Suite) {
     }
     lab.stop(&["t-one"]);
     let _ = lab.sh("ping -n -c 1 -W 2 10.54.0.9; ip netns exec t-lan ping -n -c 1 -W 2 10.54.0.1").ok();
+    // taken out, it is no port any more, and else as it was; unless its file is an admin's by now
+    let config = lab.read_file("/etc/netns-networkd/test.toml");
+    let (file, port) = ("/etc/systemd/network/10-netns-networkd-uplink-t-up.network", "ip -br link show master br0 | grep t-up");
+    let _ = lab.sh(&format!("echo '# mine' >>{file}")).ok();
+    lab.config(&config.replace("\"t-up\"", ""));
+    let said = lab.sync(&[]).ok();
+    assert!(said.stderr.contains(&format!("{file} was changed by hand and is left alone")), "{said}");
+    let _ = lab.sh(port).ok();
+    let said = lab.sync_changes(&["--force"]);
+    assert_eq!(said, format!("remove file {file}\nreload systemd-networkd\ntake link 't-up' from bridge 'br0'\n"));
+    let _ = lab.sh(&format!("! {port}; ip -br link show up | grep t-up")).ok();
+    lab.config(&config);
+    lab.sync_changes(&[]);
+    let _ = lab.sh(port).ok();
     lab.config("");
     let _ = lab.sync(&[]).ok();
     lab.sync_nothing();
     let _ = lab.sh("ip link show t-up; ip link delete t-up; ip netns delete t-lan").ok();
+}
+
+/// A link that the host is reached by, or that is a port already, is not moved into a namespace.
+fn physical_link_in_use_is_refused(suite: Suite) {
+    let lab = running(suite);
+    let _ = lab.sh("ip link add t-br type bridge; ip link add t-up type veth peer name t-far; ip link set t-up master t-br").ok();
+    let before = lab.fingerprint();
+    for (parent, said) in [
+        (
+            "eno1",
+            "has addresses of its own (198.51.100.2/24, 2001:db8:ffff::2/64); moved into a namespace it would take them from the host\n  hint: \
+             take them from its .network file (`networkctl status eno1` names it), or choose kind = \"macvlan\"",
+        ),
+        (
+            "t-up",
+            "is a port of 't-br', which would lose it\n  hint: take it from there first, or make the interface a port, too: bridge = \"t-br\"",
+        ),
+    ] {
+        lab.config(&format!("{CONFIG}[namespace.card.interface.eth0]\nkind = \"physical\"\nparent = \"{parent}\"\n"));
+        let output = lab.sync(&[]).fails(2);
+        let wanted = format!("error: /etc/netns-networkd/test.toml:10: link '{parent}' {said}\nerror: nothing was changed\n");
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", wanted.as_str()));
+        assert_unchanged(&lab, &before, "sync failed");
+    }
+    let _ = lab.sh("ip link delete t-up; ip link delete t-br").ok();
+    lab.config(CONFIG);
+    lab.sync_nothing();
+    assert_unharmed(&lab);
 }
 
 fn broken_record_is_an_error(suite: Suite) {

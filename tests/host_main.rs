@@ -18,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         bridge_without_addresses_is_a_wire,
         up_twice_is_up_once,
         what_a_service_added_is_left_alone,
+        a_neighbour_with_a_stale_cache_reaches_the_service,
     ]
 }
 
@@ -385,4 +386,42 @@ fn what_a_service_added_is_left_alone(suite: Suite) {
     let _ = lab.sh("ip -n mail addr show dev eth0 | grep -F 10.10.1.77/24; ip -n mail route show 10.98.0.0/16 | grep .; ip -n mail link show t-br; ip -n mail addr show t-a | grep 10.97").ok();
     lab.stop(&["t-smtp"]);
     assert_gone(&lab, "mail");
+}
+
+/// Another host on the bridge, which has the service's addresses with somebody else's MAC address in its cache.
+fn a_neighbour_with_a_stale_cache_reaches_the_service(suite: Suite) {
+    let lab = Lab::new(suite);
+    lab.services(&[("t-one.service", "8000")]);
+    let config = |announce: &str| {
+        format!(
+            "[bridge.br0]\nuplinks = [\"t-lan\"]\n[namespace.one]\nservices = [\"t-one\"]\n\
+             interface.eth0 = {{ bridge = \"br0\", {announce} addresses = [\"10.15.0.2/24\", \"fd0f::2/64\"] }}\n"
+        )
+    };
+    let _ = lab
+        .sh("ip netns add t-lan; ip link add t-lan type veth peer name eth0 netns t-lan
+             ip -n t-lan addr add 10.15.0.9/24 dev eth0; ip -n t-lan addr add fd0f::9/64 dev eth0 nodad; ip -n t-lan link set eth0 up")
+        .ok();
+    lab.config(&config(""));
+    lab.sync_changes(&[]);
+    let addresses = ["10.15.0.2", "fd0f::2"];
+    let reached = |cache: &str| {
+        let stale = |to| format!("ip -n t-lan neigh replace {to} lladdr 02:00:00:00:00:09 dev eth0 nud {cache}\n");
+        // a connection whose first packet is lost takes a second longer
+        let connect = |to| format!("ip netns exec t-lan timeout 1 bash -c '</dev/tcp/{to}/8000' 2>/dev/null && echo {to}\n");
+        let script = [&addresses.map(stale)[..], &["systemctl start t-one\n".to_owned()], &addresses.map(connect)].concat().concat();
+        let reached = lab.sh(&format!("set +e\n{script}true")).ok().stdout;
+        lab.stop(&["t-one"]);
+        reached
+    };
+    for cache in ["reachable", "stale"] {
+        assert_eq!(reached(cache), "10.15.0.2\nfd0f::2\n", "{cache}");
+    }
+    // or this test is about nothing
+    lab.config(&config("announce = false,"));
+    lab.sync_changes(&[]);
+    assert_eq!(reached("reachable"), "");
+    lab.config("");
+    let _ = lab.sync(&[]).ok();
+    let _ = lab.sh("ip link delete t-lan; ip netns delete t-lan").ok();
 }

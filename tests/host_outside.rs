@@ -1,7 +1,7 @@
 //! What stays outside of a namespace, on booted hosts: settings of bridge ports and of bridges, and pairs without a bridge. It holds
 //! before networkd has looked, and networkd leaves it so.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         port_settings_hold,
         port_settings_hold_on_a_bridge_of_somebody_else,
         bridge_settings_change_live,
+        mtu_of_a_bridge_is_not_its_ports,
         pair_without_a_bridge,
         pair_comes_up_without_networkd,
         pair_changes_live,
@@ -259,6 +260,27 @@ fn bridge_settings_change_live(suite: Suite) {
     assert!(said.ends_with("link 'br0': turn spanning tree off\n"), "{said}");
     assert_eq!(lab.property("t-br", "MainPID"), pid);
     lab.sync_nothing();
+}
+
+/// The kernel gives a bridge the smallest MTU of its ports, unless somebody has set one on it; also at boot, when nobody syncs.
+fn mtu_of_a_bridge_is_not_its_ports(suite: Suite) {
+    let lab = Lab::new(suite);
+    let _ = lab.sh("ip link add t-up type veth peer name t-far; ip link set t-up up; ip link set t-far up").ok();
+    lab.config("[bridge.br0]\nuplinks = [\"t-up\"]\nmtu = 1400\n[bridge.br1]\nuplinks = [\"t-far\"]\nmtu = 9000\n");
+    let start = Instant::now();
+    lab.sync_changes(&[]);
+    assert!(start.elapsed() < SECONDS, "networkd did it without us: {:?}", start.elapsed());
+    let mtus = || lab.sh("for bridge in br0 br1; do ip link show $bridge | grep -o 'mtu [0-9]*'; done").ok().stdout;
+    assert_eq!(mtus(), "mtu 1400\nmtu 9000\n");
+    let boot = "systemctl stop systemd-networkd.socket systemd-networkd.service; ip link delete br0; ip link delete br1
+                systemctl start systemd-networkd.socket systemd-networkd.service";
+    let _ = lab.sh(boot).ok();
+    settle(&lab, &["br0", "br1", "t-up", "t-far"]);
+    assert_eq!(mtus(), "mtu 1400\nmtu 9000\n");
+    lab.sync_nothing();
+    lab.config("");
+    let _ = lab.sync(&[]).ok();
+    let _ = lab.sh("ip link delete t-up").ok();
 }
 
 const PAIR: &str = r#"

@@ -8,6 +8,7 @@ mod config;
 mod diff;
 mod docs;
 mod doctor;
+mod graph;
 mod harness;
 mod host_bad_input;
 mod host_boot;
@@ -19,6 +20,8 @@ mod host_doctor;
 mod host_errors;
 mod host_exec;
 mod host_failures;
+mod host_graph;
+mod host_keys;
 mod host_main;
 mod host_outside;
 mod host_published;
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         diff::trials,
         docs::trials,
         doctor::trials,
+        graph::trials,
         harness::trials,
         host_bad_input::trials,
         host_boot::trials,
@@ -59,6 +63,8 @@ fn main() -> ExitCode {
         host_errors::trials,
         host_exec::trials,
         host_failures::trials,
+        host_keys::trials,
+        host_graph::trials,
         host_main::trials,
         host_outside::trials,
         host_published::trials,

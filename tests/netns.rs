@@ -1401,15 +1401,30 @@ fn neighbours_learn_the_new_mac() {
 }
 
 fn announce_false_is_quiet() {
-    let with_mac =
-        |mac: &str| MAIL.replace("bridge = \"br0\"", &format!("bridge = \"br0\"\nannounce = false\nmac = \"02:00:00:00:00:{mac}\""));
-    let net = Net::with(&with_mac("01"));
-    let _ = net.sh("netns-networkd up mail; ping -c1 -W2 192.0.2.10; netns-networkd down mail").ok();
-    net.configure(&with_mac("02"));
+    let config = |announce: bool, mac: &str| {
+        let keys = format!("bridge = \"br0\"\nannounce = {announce}\nmac = \"02:00:00:00:00:{mac}\"");
+        MAIL.replace("bridge = \"br0\"", &keys).replace("::10/64\"", "::10/64\", \"2001:db8:1::11/64\"")
+    };
+    let net = Net::with(&config(false, "02"));
+    let neighbours = ["192.0.2.10", "2001:db8:1::11"];
+    let stale = neighbours.map(|to| format!("ip neigh replace {to} lladdr 02:00:00:00:00:01 dev br0 nud reachable\n")).concat();
+    let known = || neighbours.map(|to| net.sh(&format!("ip neigh show {to} dev br0 | cut -d' ' -f3")).ok().stdout).concat();
+    let _ = net.sh(&stale).ok();
     let _ = net.up("mail").ok();
     // what came in on this bridge before an answer to this ping has been seen
-    let _ = net.sh("ip netns exec mail ping -c1 -W2 -I 2001:db8:1::10 2001:db8:1::1").ok();
-    let _ = net.sh("ip neigh show 192.0.2.10 dev br0 | grep -F lladdr\\ 02:00:00:00:00:01").ok();
+    let ping = "ip netns exec mail ping -c1 -W2 -I 2001:db8:1::10 2001:db8:1::1";
+    let _ = net.sh(ping).ok();
+    assert_eq!(known(), "02:00:00:00:00:01\n02:00:00:00:00:01\n");
+    // neither when the MAC address changes
+    net.configure(&config(false, "03"));
+    let _ = net.up("mail").ok();
+    let _ = net.sh(ping).ok();
+    assert_eq!(known(), "02:00:00:00:00:01\n02:00:00:00:00:01\n");
+    net.configure(&config(true, "04"));
+    let _ = net.up("mail").ok();
+    let _ = net.sh(ping).ok();
+    assert_eq!(known(), "02:00:00:00:00:04\n02:00:00:00:00:04\n");
+    assert_eq!(net.up("mail").ok().stdout, "", "a second up changes nothing");
 }
 
 fn big_batches() {

@@ -292,8 +292,7 @@ fn bridge_files_say_the_bridge() {
         assert_eq!(network.one("Match", "Name"), Some(name.to_string()));
         assert_eq!(network.one("Network", "ConfigureWithoutCarrier").as_deref(), Some("yes"));
         assert_eq!(network.one("Network", "IPv6AcceptRA").as_deref(), Some("no"));
-        let mtu = netdev.one("NetDev", "MTUBytes");
-        assert_eq!(network.one("Link", "MTUBytes"), mtu, "networkd would change it back");
+        let mtu = network.one("Link", "MTUBytes");
         let has_ipv6 = wanted.addresses.iter().any(|a| a.addr().is_ipv6());
         assert_eq!(network.one("Network", "LinkLocalAddressing").as_deref(), Some(if has_ipv6 { "ipv6" } else { "no" }));
         let reached = !wanted.uplinks.is_empty() && !wanted.addresses.is_empty();

@@ -53,7 +53,7 @@ fn shows(case: &Case) {
     assert!(!plain.lines().any(|line| line.ends_with(' ')), "{plain}");
 }
 
-fn without_colors(text: &str) -> String {
+pub fn without_colors(text: &str) -> String {
     let mut parts = text.split("\x1b[");
     let first = parts.next().unwrap().to_owned();
     parts.fold(first, |text, part| text + part.split_once('m').unwrap().1)

@@ -4,6 +4,7 @@ mod check;
 pub mod completions;
 mod doctor;
 mod exec;
+mod graph;
 mod list;
 mod rollback;
 mod status;
@@ -109,6 +110,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Sync(args) => sync::run(context, args),
         Command::Status(args) => status::run(context, &args),
         Command::List => list::run(context),
+        Command::Graph(args) => graph::run(context, &args),
         Command::Doctor => doctor::run(context),
         Command::Confirm => rollback::confirm(context),
         Command::Rollback => rollback::rollback(context),

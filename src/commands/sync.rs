@@ -67,13 +67,11 @@ fn show_plan(context: &Context, outcome: &Outcome) {
     let files = |step: &&Step| !matches!(step, Step::WriteFile { .. } | Step::RemoveFile { .. });
     for step in outcome.plan.steps.iter().filter(files) {
         println!("would {step}");
-        if let Step::Converge(netns) = step {
-            for change in &outcome.plan.changes {
-                if let Change::Netns { name, change } = change
-                    && name == netns
-                {
-                    println!("  {change}");
-                }
+        for change in &outcome.plan.changes {
+            match (step, change) {
+                (Step::Converge(netns), Change::Netns { name, change }) if name == netns => println!("  {change}"),
+                (Step::SetLink(link), Change::HostLink { name, .. }) if name == link => println!("  {change}"),
+                _ => {}
             }
         }
     }

@@ -39,6 +39,7 @@ use std::{
 use ipnet::IpNet;
 
 pub use fault::{Fault, Faults, Place};
+pub use text::is_hidden;
 
 use crate::model::{LinkName, Mac, Netns, NetnsName, Route, UnitName};
 

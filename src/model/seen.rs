@@ -68,6 +68,8 @@ pub enum Maker {
     Router,
     /// A DHCP client.
     Dhcp,
-    /// A service or an admin.
+    /// Somebody configured it: `ip route`, networkd.
+    Admin,
+    /// Nobody that the kernel knows of: a service, a routing daemon.
     Other,
 }

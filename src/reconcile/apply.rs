@@ -33,7 +33,8 @@ impl Run<'_> {
         let root = self.options.root.clone();
         let live = root.is_host();
         let needs_bus = |step: &Step| {
-            !matches!(step, Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::Converge(_) | Step::SetLink(_) | Step::RemoveBridge(_))
+            let kernel = matches!(step, Step::Converge(_) | Step::SetLink(_) | Step::RemoveBridge(_) | Step::ReleasePort { .. });
+            !kernel && !matches!(step, Step::WriteFile { .. } | Step::RemoveFile { .. })
         };
         if live && plan.steps.iter().any(needs_bus) {
             let networkd = plan.steps.contains(&Step::ReloadNetworkd);
@@ -167,6 +168,7 @@ impl Run<'_> {
                 }
                 Ok(())
             }
+            Step::ReleasePort { name, bridge } => netlink::release_port(&mut Socket::open()?, name, bridge),
             Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::Converge(_) | Step::SetLink(_) => Ok(()),
         }
     }

@@ -37,24 +37,9 @@ impl Run<'_> {
                 ));
             }
             for uplink in &bridge.uplinks {
-                let Some(link) = situation.observed.links.get(uplink.name()).filter(|link| link.master.as_ref() != Some(name)) else {
-                    continue;
-                };
-                let given: BTreeSet<String> = bridge.addresses.iter().map(ToString::to_string).collect();
-                let mut own: BTreeSet<String> = link.addresses.iter().filter(|a| !is_link_local(a)).map(ToString::to_string).collect();
-                // without a carrier it has none now, but its file will give it some
-                own.extend(self.file_of_somebody_else(uplink.name())?);
-                let lost: Vec<&String> = own.difference(&given).collect();
-                if !lost.is_empty() {
-                    let join = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
-                    let all = given.iter().chain(lost.iter().copied().filter(|a| !a.starts_with("DHCP="))).map(|a| format!("\"{a}\""));
-                    reasons.push(format!(
-                        "{source}: uplink '{}' has addresses of its own ({}); as a port of '{name}' it would lose them, and this host \
-                         its network\n  hint: give them to the bridge, with the gateways: in [bridge.{name}], addresses = [{}]",
-                        uplink.name(),
-                        join(&mut lost.iter().map(ToString::to_string)),
-                        join(&mut all.into_iter())
-                    ));
+                let link = situation.observed.links.get(uplink.name()).filter(|link| link.master.as_ref() != Some(name));
+                if let Some(link) = link {
+                    reasons.extend(self.network_of_uplink(name, bridge, uplink.name(), link)?);
                 }
             }
         }
@@ -120,28 +105,35 @@ impl Run<'_> {
                 reasons.push(format!("{source}: {}", sys::inside::other_name(name, &own)));
                 continue;
             }
-            let mut own: BTreeSet<String> = found[name].addresses.iter().filter(|a| !is_link_local(a)).map(ToString::to_string).collect();
-            own.extend(self.file_of_somebody_else(name)?);
-            let used = match &found[name].master {
-                Some(master) => format!("is a port of '{master}'"),
+            let host::Addressing { addresses, learned, routes: _ } = host::addressing(name)?;
+            let file = self.file_of_somebody_else(name)?;
+            let mut own: BTreeSet<String> = addresses.union(&learned).map(ToString::to_string).chain(file.addresses).collect();
+            own.extend(file.dhcp.map(|dhcp| format!("DHCP={dhcp}")));
+            reasons.push(match &found[name].master {
+                // the kernel puts no macvlan on a port either
+                Some(master) => format!(
+                    "{source}: link '{name}' is a port of '{master}', which would lose it\n  hint: take it from there first, or make the interface \
+                     a port, too: bridge = \"{master}\""
+                ),
                 None if own.is_empty() => continue,
-                None => format!("has addresses of its own ({})", own.into_iter().collect::<Vec<_>>().join(", ")),
-            };
-            reasons.push(format!(
-                "{source}: link '{name}' {used}; moved into a namespace it would take them from the host\n  hint: take them from its .network \
-                 file (`networkctl status {name}` names it), or choose kind = \"macvlan\""
-            ));
+                None => format!(
+                    "{source}: link '{name}' has addresses of its own ({}); moved into a namespace it would take them from the host\n  hint: take \
+                     them from its .network file (`networkctl status {name}` names it), or choose kind = \"macvlan\"",
+                    own.into_iter().collect::<Vec<_>>().join(", ")
+                ),
+            });
         }
         Ok(reasons)
     }
 
     /// Reads what the `.network` file that a link has now gives it; nothing if that file is ours.
-    pub(super) fn file_of_somebody_else(&mut self, link: &LinkName) -> Result<Vec<String>> {
-        let Some(path) = host::network_file(self.bus()?, link) else { return Ok(Vec::new()) };
-        if self.manifest.files.contains_key(&path) {
-            return Ok(Vec::new());
-        }
-        Ok(render::own_addressing(&fs::read_text(&path)?.unwrap_or_default()))
+    pub(super) fn file_of_somebody_else(&mut self, link: &LinkName) -> Result<render::OwnSettings> {
+        let Some(file) = host::network_file(self.bus()?, link).filter(|file| !self.manifest.files.contains_key(file)) else {
+            return Ok(render::OwnSettings::default());
+        };
+        let mut texts: Vec<String> = fs::read_text(&file)?.into_iter().collect();
+        texts.extend(host::drop_ins(&self.options.root, &file)?);
+        Ok(render::own_settings(&texts))
     }
 
     pub(super) fn warn(&mut self, situation: &Situation) {
@@ -230,12 +222,5 @@ impl Run<'_> {
             }
             _ => text,
         }
-    }
-}
-
-fn is_link_local(net: &ipnet::IpNet) -> bool {
-    match net {
-        ipnet::IpNet::V4(net) => net.addr().is_link_local(),
-        ipnet::IpNet::V6(net) => net.addr().is_unicast_link_local(),
     }
 }

@@ -6,13 +6,15 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 
 use super::netns;
 use crate::{
     config::{self, Config, SourceFile, load},
     desired::{self, NETNS_ETC, NETWORKD, NSSWITCH_CONF, RESOLV_CONF, SYSTEMD},
+    error::Refused,
     lease,
-    model::{File, HostLink, LinkName, NetnsName, Place, State, Unit, UnitName, Wireguard},
+    model::{File, HostLink, LinkName, Maker, NetnsName, Place, Route, State, Unit, UnitName, Wireguard},
     sys::{
         bus::{Bus, LoadedUnit},
         fs::{self, Root},
@@ -67,13 +69,16 @@ pub fn files(root: &Root, desired: &State, manifest: &Manifest) -> Result<BTreeM
     Ok(files)
 }
 
-/// Lists the bridges that we made and whose tables are gone from the configuration.
+/// Lists the bridges that we made and the uplinks that we made ports, which are gone from the configuration.
 #[must_use]
-pub fn former_bridges(manifest: &Manifest, desired: &State) -> Vec<LinkName> {
-    let prefix = format!("{NETWORKD}/10-netns-networkd-bridge-");
-    let name = |path: &PathBuf| path.to_str()?.strip_prefix(&prefix)?.strip_suffix(".netdev").and_then(|n| LinkName::parse(n).ok());
-    let kept = |name: &LinkName| desired.files.contains_key(&desired::networkd_path("bridge", name, "netdev"));
-    manifest.files.keys().filter_map(name).filter(|name| !desired.links.contains_key(name) && !kept(name)).collect()
+pub fn former_links(manifest: &Manifest, desired: &State) -> Vec<LinkName> {
+    let name = |path: &PathBuf| {
+        let file = path.to_str()?.strip_prefix(NETWORKD)?.strip_prefix("/10-netns-networkd-")?;
+        let of = |kind, suffix| file.strip_prefix(kind).and_then(|name| name.strip_suffix(suffix));
+        of("bridge-", ".netdev").or(of("uplink-", ".network")).and_then(|name| LinkName::parse(name).ok())
+    };
+    let gone = manifest.files.keys().filter(|path| !desired.files.contains_key(*path));
+    gone.filter_map(name).filter(|name| !desired.links.contains_key(name)).collect()
 }
 
 /// Lists the files of ours that make links ports of a bridge.
@@ -312,7 +317,8 @@ pub fn facts(root: &Root, manifest: &Manifest, config: &Config) -> Result<(desir
     for (netns, namespace) in &config.namespaces {
         if let Some(path) = &namespace.nftables {
             let text = fs::read_text(&root.at(path))?;
-            let text = text.with_context(|| format!("{}: there is no nftables ruleset {path}", namespace.netns.source))?;
+            let missing = || Refused(vec![format!("{}: there is no nftables ruleset {path}", namespace.netns.source)]);
+            let text = text.ok_or_else(missing)?;
             facts.rulesets.insert(netns.clone(), text);
         }
         let own = facts.etc.entry(netns.clone()).or_default();
@@ -360,6 +366,52 @@ fn describe(bus: &Bus, name: &LinkName) -> Option<serde_json::Value> {
 #[must_use]
 pub fn network_file(bus: &Bus, name: &LinkName) -> Option<PathBuf> {
     describe(bus, name)?.get("NetworkFile")?.as_str().map(PathBuf::from)
+}
+
+/// Reads the drop-ins of a `.network` file (systemd.network(5)), which networkd 252 does not name.
+pub fn drop_ins(root: &Root, file: &Path) -> Result<Vec<String>> {
+    let folder = format!("{}.d", file.file_name().unwrap_or_default().to_string_lossy());
+    let mut texts = Vec::new();
+    for directory in ["/usr/lib/systemd/network", "/run/systemd/network", NETWORKD] {
+        for entry in fs::list(&root.at(Path::new(directory).join(&folder)))? {
+            if entry.path.extension().is_some_and(|suffix| suffix == "conf") {
+                texts.extend(fs::read_text(&entry.path)?);
+            }
+        }
+    }
+    Ok(texts)
+}
+
+/// How a link of the host is reached and reaches others, as the kernel has it now.
+#[derive(Debug, Default)]
+pub struct Addressing {
+    pub addresses: BTreeSet<IpNet>,
+    /// By DHCP or router advertisements.
+    pub learned: BTreeSet<IpNet>,
+    /// That somebody configured.
+    pub routes: Vec<Route>,
+}
+
+/// Observes how a link of the host is reached; link-local addresses are every link's own.
+pub fn addressing(link: &LinkName) -> Result<Addressing> {
+    let mut socket = Socket::open()?;
+    let mut addressing = Addressing::default();
+    let Some(found) = netlink::link_by_name(&mut socket, link.as_str())? else { return Ok(addressing) };
+    let is_link_local = |net: &IpNet| match net {
+        IpNet::V4(net) => net.addr().is_link_local(),
+        IpNet::V6(net) => net.addr().is_unicast_link_local(),
+    };
+    for state in netlink::addresses(&mut socket)?.into_iter().filter(|state| state.index == found.index && !state.duplicate) {
+        let net = state.address.address;
+        if !is_link_local(&net) {
+            let of_origin =
+                if state.for_a_time && state.maker != Maker::Ours { &mut addressing.learned } else { &mut addressing.addresses };
+            of_origin.insert(net);
+        }
+    }
+    let routes = netlink::routes_of(&mut socket, found.index)?.into_iter();
+    addressing.routes = routes.filter(|state| state.maker == Maker::Admin).map(|state| state.route).collect();
+    Ok(addressing)
 }
 
 /// Tells whether networkd is still at work on a link.

@@ -13,3 +13,4 @@ pub mod rollback;
 mod sockets;
 pub mod status;
 pub mod sync;
+mod uplinks;

@@ -241,9 +241,15 @@ fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
 fn note_parameters(netns: &mut Netns) -> Result<bool> {
     let noted = netns.sysctl_before.len();
     for key in netns.sysctl.keys().filter(|key| desired::SYSCTL.iter().all(|(always, _)| always != key)) {
-        if !netns.sysctl_before.contains_key(key) {
-            netns.sysctl_before.extend(sysctl::read_or_default(key)?.map(|value| (key.clone(), value)));
+        if netns.sysctl_before.contains_key(key) {
+            continue;
         }
+        // a link that is not there yet begins with what it is about to find
+        let found = match (sysctl::read(key)?, sysctl::default_of(key)) {
+            (None, Some(default)) => netns.sysctl.get(&default).cloned().map_or_else(|| sysctl::read(&default), |value| Ok(Some(value)))?,
+            (found, _) => found,
+        };
+        netns.sysctl_before.extend(found.map(|value| (key.clone(), value)));
     }
     Ok(netns.sysctl_before.len() > noted)
 }

@@ -162,7 +162,8 @@ fn by_records(root: &Root, manifest: &Manifest) -> Result<State> {
         };
         if let Some(name) = link("bridge", ".netdev") {
             let settings = manifest.look_at(root, &desired::networkd_path("bridge", &name, "network"))?.map(|file| file.content);
-            let addresses = render::own_addressing(&settings.unwrap_or_default()).iter().filter_map(|text| text.parse().ok()).collect();
+            let own = render::own_settings(&settings.into_iter().collect::<Vec<_>>());
+            let addresses = own.addresses.iter().filter_map(|text| text.parse().ok()).collect();
             state.links.insert(name, HostLink { is_bridge: true, up: true, addresses, ..HostLink::default() });
         }
         if let (Some(name), Some(bridge)) = (link("uplink", ".network"), line("Bridge=").and_then(|name| LinkName::parse(&name).ok())) {

@@ -14,7 +14,7 @@ use crate::{
     desired::{self, NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
     diff::{Change, diff},
     error::Refused,
-    model::{File, LinkName, Netns, NetnsName, Place, Seen, State, Unit, UnitName},
+    model::{File, HostLink, LinkName, Netns, NetnsName, Place, Provenance, Seen, State, Unit, UnitName},
     plan::{Pending, Plan, Request, Step, plan},
     sys::{
         bus::{Bus, LoadedUnit},
@@ -248,8 +248,11 @@ impl<'a> Run<'a> {
             self.keep_files(name, &mut desired)?;
         }
         observed.files = host::files(root, &desired, &self.manifest)?;
-        let former_bridges = host::former_bridges(&self.manifest, &desired);
-        observed.links = host::links(desired.links.keys().cloned().chain(former_bridges))?;
+        let former_links = host::former_links(&self.manifest, &desired);
+        observed.links = host::links(desired.links.keys().cloned().chain(former_links))?;
+        // a former uplink is ours to release only from a bridge that stays; with one that goes, so do its ports
+        let of_ours = |link: &HostLink| link.is_bridge || link.master.as_ref().is_some_and(|bridge| desired.links.contains_key(bridge));
+        observed.links.retain(|name, link| desired.links.contains_key(name) || of_ours(link));
 
         let mut former_units = host::former_units(&self.manifest, &desired);
         let has_bus = self.has_bus();
@@ -297,8 +300,12 @@ impl<'a> Run<'a> {
             units.values().filter(|name| desired.files.contains_key(&settings(name))).map(|name| ((*name).clone(), true)).collect();
         for (unit, loaded) in self.bus()?.units(&units.keys().cloned().collect::<Vec<_>>())? {
             if let Some(name) = units.get(&unit).filter(|_| loaded.running) {
-                let read = fs::modified(&settings(name)).is_some_and(|written| written <= loaded.active_since);
-                observed.clients.insert((*name).clone(), read);
+                let path = settings(name);
+                let read = fs::modified(&path).is_some_and(|written| written <= loaded.active_since);
+                let content = |file: &File| file.content.clone();
+                let ours = observed.files.get(&path).filter(|file| file.provenance == Provenance::Ours).map(content);
+                let changes = ours.is_some_and(|now| desired.files.get(&path).map(content) != Some(now));
+                observed.clients.insert((*name).clone(), read && !changes);
             }
         }
         Ok(())

@@ -9,13 +9,13 @@ use crate::{
 };
 
 /// `.netdev` of a bridge. networkd makes the MAC address from the machine-id where none is given (`MACAddress=` of
-/// systemd.netdev(5)); without a MAC of its own a bridge would change it with its ports.
+/// systemd.netdev(5)); without a MAC of its own a bridge would change it with its ports. An MTU does not belong here: the kernel lets
+/// one that a bridge is made with fall to the smallest of its ports (`br_mtu_auto_adjust`), and keeps the one that `.network` sets.
 #[must_use]
 pub fn bridge_netdev(name: &LinkName, bridge: &Bridge) -> String {
-    let Bridge { source, uplinks: _, addresses: _, routes: _, dns: _, mac, mtu, stp, vlan_filtering, default_pvid: _ } = bridge;
+    let Bridge { source, uplinks: _, addresses: _, routes: _, dns: _, mac, mtu: _, stp, vlan_filtering, default_pvid: _ } = bridge;
     let mut netdev = vec![("Name", name.to_string()), ("Kind", "bridge".to_owned())];
     netdev.extend(mac.map(|mac| ("MACAddress", mac.to_string())));
-    netdev.extend(mtu.map(|mtu| ("MTUBytes", mtu.to_string())));
     let mut settings: Vec<_> = stp.map(|stp| ("STP", yes_no(stp))).into_iter().collect();
     if *vlan_filtering == Some(true) {
         // No VLAN that nobody has named: up to systemd 255, networkd takes none from a port. Each port's file names its own.

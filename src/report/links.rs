@@ -83,10 +83,8 @@ fn interface(
         vlans: end_seen.and_then(|link| link.port.vlans.as_ref()).map(Into::into),
         addresses: end_addresses(end, end_seen),
     });
-    let bridge = match end_seen {
-        Some(link) => link.master.as_deref().and_then(|name| LinkName::parse(name).ok()),
-        None => end.and_then(|end| end.bridge.clone()),
-    };
+    let master = end_seen.and_then(|link| link.master.as_deref()).and_then(|name| LinkName::parse(name).ok());
+    let bridge = master.or_else(|| [goal, now].into_iter().flatten().find_map(|link| link.kind.host_end()?.bridge.clone()));
     // an IPv6 address of a link of others keeps its label; a name that is none of ours has no canonical form
     let own_name = LinkName::parse(name).unwrap_or_else(|_| LinkName::loopback());
     Interface {
@@ -177,7 +175,7 @@ pub(super) fn routes(facts: &NetnsFacts, goal: &[Route], seen: Option<&[SeenRout
             Maker::Ours => Origin::Configuration,
             Maker::Router => Origin::RouterAdvertisement,
             Maker::Dhcp => Origin::Dhcp,
-            Maker::Kernel | Maker::Other => Origin::Other,
+            Maker::Kernel | Maker::Admin | Maker::Other => Origin::Other,
         };
         RouteEntry::new(&seen.route, Presence::Present, origin)
     });

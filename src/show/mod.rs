@@ -4,9 +4,9 @@
 
 mod doctor;
 mod list;
-mod paper;
-mod status;
-mod summary;
+pub(crate) mod paper;
+pub(crate) mod status;
+pub(crate) mod summary;
 
 pub use doctor::doctor;
 pub use list::list;

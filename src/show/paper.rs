@@ -2,6 +2,8 @@
 
 use unicode_width::UnicodeWidthStr;
 
+use crate::config::is_hidden;
+
 /// What text is printed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paper {
@@ -23,11 +25,25 @@ pub enum Tone {
     Faint,
 }
 
+impl Tone {
+    /// The parameters of the escape sequence that begins it (ECMA-48, SGR); none for what is as all is.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Strong => "1",
+            Self::Good => "32",
+            Self::Warn => "33",
+            Self::Bad => "1;31",
+            Self::Faint => "2",
+        }
+    }
+}
+
 /// Something that stays together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {
-    tone: Tone,
-    text: String,
+    pub tone: Tone,
+    pub text: String,
 }
 
 /// Words that follow each other.
@@ -35,14 +51,14 @@ pub type Cell = Vec<Word>;
 
 /// Parts a text into words.
 pub fn words(tone: Tone, text: &str) -> Cell {
-    // what others have named may hold anything
-    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.split(' ').filter(|word| !word.is_empty()).map(|word| Word { tone, text: word.chars().map(visible).collect() }).collect()
+    text.split(' ').filter(|part| !part.is_empty()).flat_map(|part| word(tone, part)).collect()
 }
 
 /// A text that is one word although it has spaces.
 pub fn word(tone: Tone, text: &str) -> Cell {
-    vec![Word { tone, text: text.to_owned() }]
+    // what others have named may hold anything
+    let visible = |c: char| if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c };
+    vec![Word { tone, text: text.chars().map(visible).collect() }]
 }
 
 /// Joins cells to one, with commas.
@@ -57,7 +73,7 @@ pub fn commas(parts: impl IntoIterator<Item = Cell>) -> Cell {
     all
 }
 
-fn width(words: &[Word]) -> usize {
+pub fn width(words: &[Word]) -> usize {
     words.iter().map(|word| word.text.width() + 1).sum::<usize>().saturating_sub(1)
 }
 
@@ -148,15 +164,7 @@ impl Text {
         let mut open = "";
         for (number, word) in words.iter().enumerate() {
             let width = word.text.width();
-            let code = match word.tone {
-                _ if !self.paper.color => "",
-                Tone::Plain => "",
-                Tone::Strong => "1",
-                Tone::Good => "32",
-                Tone::Warn => "33",
-                Tone::Bad => "1;31",
-                Tone::Faint => "2",
-            };
+            let code = if self.paper.color { word.tone.code() } else { "" };
             if number > 0 {
                 let goes_on = self.paper.width.is_none_or(|limit| self.column + 1 + width <= limit);
                 if code != open || !goes_on {

@@ -5,7 +5,7 @@ use super::{
     summary::{count, sign, summary},
 };
 use crate::report::{
-    Address, AddressState, Binding, Bridge, BridgePort, Firewall, Interface, LinkState, ListEntry, Namespace, NetnsState, Origin, Orphan,
+    Address, AddressState, Binding, Bridge, BridgePort, Firewall, Interface, LinkState, ListEntry, Namespace, NetnsState, Origin,
     OrphanKind, Place, Presence, Report, Role, RouteEntry, Unit, Vlans,
 };
 
@@ -23,8 +23,7 @@ pub fn status(report: &Report, paper: Paper) -> String {
     summary(report, &mut text);
     for bridge in &report.bridges {
         text.blank_line();
-        let is_it = |orphan: &Orphan| orphan.kind == OrphanKind::Bridge && orphan.name == bridge.name.as_str();
-        show_bridge(bridge, report.orphans.iter().any(is_it), &mut text);
+        show_bridge(bridge, report, &mut text);
     }
     for (netns, short) in report.namespaces.iter().zip(report.list().namespaces) {
         text.blank_line();
@@ -34,7 +33,7 @@ pub fn status(report: &Report, paper: Paper) -> String {
 }
 
 /// The state of a namespace with all that a person should know of it, and how bad that is.
-pub(super) fn netns_state(netns: &ListEntry) -> (Tone, Cell) {
+pub(crate) fn netns_state(netns: &ListEntry) -> (Tone, Cell) {
     let state = match netns.state {
         NetnsState::Up => Tone::Good,
         NetnsState::Down => Tone::Faint,
@@ -72,12 +71,19 @@ fn show_blocks(blocks: &[Block], text: &mut Text) {
     }
 }
 
-fn show_bridge(bridge: &Bridge, is_left: bool, text: &mut Text) {
-    let Bridge { name, configured, source: _, state, carrier, mac, mtu, stp, vlan_filtering, addresses, ports } = bridge;
+/// The first line of what is there, after its sign.
+pub(crate) fn heading(tone: Tone, kind: &str, name: &str, facts: Cell, paper: Paper) -> Cell {
+    [sign(tone, paper), words(Tone::Plain, kind), word(Tone::Strong, &format!("{name}:")), facts].concat()
+}
+
+/// What there is to know of a bridge, and how bad it is; `brief` leaves out what is as everywhere.
+pub(crate) fn bridge_facts(bridge: &Bridge, report: &Report, brief: bool) -> (Tone, Cell) {
+    let Bridge { name, configured, source: _, state, carrier, mac, mtu, stp, vlan_filtering, addresses: _, ports } = bridge;
     let tone = match state {
         LinkState::Up => Tone::Good,
         _ => Tone::Bad,
     };
+    let is_left = report.orphans.iter().any(|orphan| orphan.kind == OrphanKind::Bridge && orphan.name == name.as_str());
     let lacks_carrier = *state == LinkState::Up && !carrier && !ports.is_empty();
     let facts = [
         link_state(*state),
@@ -89,15 +95,26 @@ fn show_bridge(bridge: &Bridge, is_left: bool, text: &mut Text) {
             (false, _) => words(Tone::Plain, "made by somebody else"),
         },
         mtu.map(|mtu| words(Tone::Plain, &format!("MTU {mtu}"))).unwrap_or_default(),
-        mac.map(|mac| word(Tone::Plain, &mac.to_string())).unwrap_or_default(),
+        mac.filter(|_| !brief).map(|mac| word(Tone::Plain, &mac.to_string())).unwrap_or_default(),
         if *stp == Some(true) { words(Tone::Plain, "spanning tree") } else { Cell::new() },
         if *vlan_filtering == Some(true) { words(Tone::Plain, "VLANs apart") } else { Cell::new() },
     ];
-    let mut head = sign(tone, text.paper());
-    head.extend(words(Tone::Plain, "bridge"));
-    head.extend(word(Tone::Strong, &format!("{name}:")));
-    head.extend(commas(facts));
-    text.paragraph(0, 2, &head);
+    (tone, commas(facts))
+}
+
+/// An address of a bridge, as [`address_row`] has it.
+pub(crate) fn bridge_address(address: &Address, bridge: &Bridge) -> Vec<Cell> {
+    match address.state {
+        // without a carrier there is nobody to ask, so duplicate detection does not end
+        AddressState::Tentative if !bridge.carrier => address_row(&Address { state: AddressState::Usable, ..address.clone() }, false),
+        _ => address_row(address, false),
+    }
+}
+
+fn show_bridge(bridge: &Bridge, report: &Report, text: &mut Text) {
+    let Bridge { name, addresses, ports, .. } = bridge;
+    let (tone, facts) = bridge_facts(bridge, report, false);
+    text.paragraph(0, 2, &heading(tone, "bridge", name.as_str(), facts, text.paper()));
     let (of_netns, others): (Vec<&BridgePort>, Vec<&BridgePort>) = ports.iter().partition(|port| port.role == Role::Namespace);
     let (uplinks, others): (Vec<&BridgePort>, Vec<&BridgePort>) = others.into_iter().partition(|port| port.role == Role::Uplink);
     let quiet = |port: &&&BridgePort| of_netns.len() > PORTS && port_trouble(port).is_empty();
@@ -107,20 +124,15 @@ fn show_bridge(bridge: &Bridge, is_left: bool, text: &mut Text) {
         rows.push(vec![words(Tone::Plain, &count(quiet_ones, "port of a namespace", "ports of namespaces"))]);
     }
     rows.extend(others.iter().map(|port| port_row(port)));
-    // without a carrier there is nobody to ask, so duplicate detection does not end
-    let checked = |address: &Address| match address.state {
-        AddressState::Tentative if !carrier => Address { state: AddressState::Usable, ..address.clone() },
-        _ => address.clone(),
-    };
     let blocks = [
-        ("addresses".to_owned(), vec![addresses.iter().map(|address| address_row(&checked(address), false)).collect()]),
+        ("addresses".to_owned(), vec![addresses.iter().map(|address| bridge_address(address, bridge)).collect()]),
         ("uplinks".to_owned(), vec![uplinks.iter().map(|port| port_row(port)).collect()]),
         ("ports".to_owned(), vec![rows]),
     ];
     show_blocks(&blocks, text);
 }
 
-fn port_trouble(port: &BridgePort) -> Cell {
+pub(crate) fn port_trouble(port: &BridgePort) -> Cell {
     match port {
         BridgePort { state: LinkState::Absent, .. } => words(Tone::Bad, "does not exist"),
         BridgePort { member: false, .. } => words(Tone::Bad, "not a port of the bridge"),
@@ -143,7 +155,7 @@ fn port_row(port: &BridgePort) -> Vec<Cell> {
     vec![word(Tone::Plain, &port.name), commas([of, parent, fine, trouble, vlans(port.vlans.as_ref())])]
 }
 
-fn vlans(vlans: Option<&Vlans>) -> Cell {
+pub(crate) fn vlans(vlans: Option<&Vlans>) -> Cell {
     let Some(Vlans { untagged, tagged }) = vlans else { return Cell::new() };
     let ids = tagged.iter().copied().collect();
     let ranges = crate::model::ranges(&ids).map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
@@ -161,26 +173,26 @@ fn link_state(state: LinkState) -> Cell {
     }
 }
 
-fn show_netns(netns: &Namespace, short: &ListEntry, text: &mut Text) {
-    let (tone, state) = netns_state(short);
-    let mut head = sign(tone, text.paper());
-    head.extend(words(Tone::Plain, "netns"));
-    head.extend(word(Tone::Strong, &format!("{}:", netns.name)));
-    head.extend(state);
-    text.paragraph(0, 2, &head);
-    let about = [netns.description.as_deref(), netns.source.as_deref()].into_iter().flatten();
-    let about: Vec<Vec<Cell>> = about.map(|text| vec![words(Tone::Plain, text)]).collect();
-    text.table(2, &about);
-    // where there is no namespace, nothing that should be in it is at fault
-    let at_rest = match netns.state {
+/// Where there is no namespace, nothing that should be in it is at fault.
+pub(crate) fn is_at_rest(netns: &Namespace) -> bool {
+    match netns.state {
         NetnsState::Up => false,
         NetnsState::ComingUp | NetnsState::GoingDown => !netns.seen,
         NetnsState::Down | NetnsState::Failed | NetnsState::Lost | NetnsState::Foreign => true,
-    };
-    let mut blocks = vec![("units".to_owned(), vec![netns.units.iter().map(|unit| unit_row(unit, netns)).collect()])];
+    }
+}
+
+fn show_netns(netns: &Namespace, short: &ListEntry, text: &mut Text) {
+    let (tone, state) = netns_state(short);
+    text.paragraph(0, 2, &heading(tone, "netns", netns.name.as_str(), state, text.paper()));
+    let about = [netns.description.as_deref(), netns.source.as_deref()].into_iter().flatten();
+    let about: Vec<Vec<Cell>> = about.map(|text| vec![words(Tone::Plain, text)]).collect();
+    text.table(2, &about);
+    let at_rest = is_at_rest(netns);
+    let mut blocks = vec![("units".to_owned(), vec![netns.units.iter().map(|unit| unit_row(unit, netns, false)).collect()])];
     for interface in &netns.interfaces {
         let tables = vec![
-            vec![vec![interface_facts(interface, at_rest)]],
+            vec![vec![interface_facts(interface, at_rest, false)]],
             interface.addresses.iter().map(|address| address_row(address, at_rest)).collect(),
             interface.routes.iter().map(|route| route_row(route, at_rest)).collect(),
         ];
@@ -200,7 +212,8 @@ fn show_netns(netns: &Namespace, short: &ListEntry, text: &mut Text) {
     show_blocks(&blocks, text);
 }
 
-fn unit_row(unit: &Unit, netns: &Namespace) -> Vec<Cell> {
+/// A unit and its state; `brief` leaves out its processes.
+pub(crate) fn unit_row(unit: &Unit, netns: &Namespace, brief: bool) -> Vec<Cell> {
     let Unit { name, bound, load_state, active_state, sub_state, main_pid: _, pids, runs_in } = unit;
     let state = match (load_state.as_deref(), active_state.as_deref(), sub_state.as_deref().unwrap_or_default()) {
         (Some(load), ..) if load != "loaded" => words(Tone::Warn, load),
@@ -223,6 +236,7 @@ fn unit_row(unit: &Unit, netns: &Namespace) -> Vec<Cell> {
         Binding::Configuration | Binding::Tool => Cell::new(),
     };
     let listed = match pids[..] {
+        _ if brief => Cell::new(),
         [] => Cell::new(),
         [pid] => word(Tone::Plain, &format!("PID {pid}")),
         _ => {
@@ -235,42 +249,51 @@ fn unit_row(unit: &Unit, netns: &Namespace) -> Vec<Cell> {
     vec![word(Tone::Plain, name), state, commas([place, bound, listed])]
 }
 
-fn interface_facts(interface: &Interface, at_rest: bool) -> Cell {
+/// What is wrong with the host end of a pair.
+pub(crate) fn end_trouble(interface: &Interface) -> Cell {
+    let bad = |text: &str| words(Tone::Bad, text);
+    let end = interface.host_end.as_ref().map(|end| (end.state, end.forwarding, &interface.bridge));
+    match end {
+        Some((LinkState::Absent, ..)) => bad("without its host end"),
+        Some((LinkState::Down, ..)) => bad("host end down"),
+        Some((LinkState::Up, None, Some(bridge))) => bad(&format!("not on {bridge}")),
+        Some((_, Some(false), _)) => bad("does not forward"),
+        _ => Cell::new(),
+    }
+}
+
+/// What there is to know of an interface; `brief` leaves out what is as everywhere.
+pub(crate) fn interface_facts(interface: &Interface, at_rest: bool, brief: bool) -> Cell {
     let Interface { name: _, configured, kind, state, carrier, mac, mtu, dhcp, host_end, bridge, parent, .. } = interface;
     let is_pair = host_end.is_some();
     let end = host_end.as_ref().map(|end| {
-        let on = bridge.as_ref().map(|bridge| format!(" on {bridge}")).unwrap_or_default();
+        let is_port = at_rest || end.state != LinkState::Up || end.forwarding.is_some();
+        let on = bridge.as_ref().filter(|_| is_port).map(|bridge| format!(" on {bridge}")).unwrap_or_default();
         words(Tone::Plain, &format!("{}{on}", end.name))
-    });
-    let trouble = host_end.as_ref().filter(|_| !at_rest).map(|end| match (end.state, end.forwarding) {
-        (LinkState::Absent, _) => words(Tone::Bad, "without its host end"),
-        (LinkState::Down, _) => words(Tone::Bad, "host end down"),
-        (_, Some(false)) => words(Tone::Bad, "does not forward"),
-        _ => Cell::new(),
     });
     let isolated = host_end.as_ref().is_some_and(|end| end.isolated == Some(true));
     let on_host = host_end.iter().flat_map(|end| &end.addresses).filter(|address| address.origin == Origin::Configuration);
     let on_host: Vec<String> = on_host.map(|address| address.address.to_string()).collect();
     let plain = |text: String| words(Tone::Plain, &text);
     commas([
-        if at_rest { Cell::new() } else { link_state(*state) },
+        if at_rest || brief && *state == LinkState::Up { Cell::new() } else { link_state(*state) },
         if *state == LinkState::Up && !carrier { words(Tone::Bad, "no carrier") } else { Cell::new() },
         if *configured { Cell::new() } else { words(Tone::Warn, "not of the configuration") },
         kind.as_ref().filter(|_| !is_pair).map(|kind| plain(kind.clone())).unwrap_or_default(),
         end.unwrap_or_default(),
-        trouble.unwrap_or_default(),
+        if at_rest { Cell::new() } else { end_trouble(interface) },
         parent.as_ref().map(|parent| plain(format!("on {parent}"))).unwrap_or_default(),
         if isolated { words(Tone::Plain, "isolated") } else { Cell::new() },
         vlans(host_end.as_ref().and_then(|end| end.vlans.as_ref())),
         if on_host.is_empty() { Cell::new() } else { plain(format!("host has {}", on_host.join(" "))) },
         if *dhcp { words(Tone::Plain, "DHCP") } else { Cell::new() },
-        mtu.map(|mtu| plain(format!("MTU {mtu}"))).unwrap_or_default(),
-        mac.map(|mac| plain(mac.to_string())).unwrap_or_default(),
+        mtu.filter(|_| !brief).map(|mtu| plain(format!("MTU {mtu}"))).unwrap_or_default(),
+        mac.filter(|_| !brief).map(|mac| plain(mac.to_string())).unwrap_or_default(),
     ])
 }
 
 /// An address and what there is to know of it; of the configuration's own, only what is not as it should be.
-fn address_row(address: &Address, at_rest: bool) -> Vec<Cell> {
+pub(crate) fn address_row(address: &Address, at_rest: bool) -> Vec<Cell> {
     let Address { address, state, origin, deprecated, peer, scope: _, label } = address;
     let plain = |text: &str| words(Tone::Plain, text);
     let state = match state {

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// A sign at the beginning of a line, which says the same as its colour.
-pub(super) fn sign(tone: Tone, paper: Paper) -> Cell {
+pub(crate) fn sign(tone: Tone, paper: Paper) -> Cell {
     let (unicode, ascii) = match tone {
         Tone::Bad => ("×", "x"),
         Tone::Warn => ("!", "!"),
@@ -17,8 +17,29 @@ pub(super) fn sign(tone: Tone, paper: Paper) -> Cell {
     word(tone, if paper.unicode { unicode } else { ascii })
 }
 
-pub(super) fn count(n: usize, one: &str, many: &str) -> String {
+pub(crate) fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// Says that all is as it should be.
+pub(crate) fn as_configured(report: &Report) -> String {
+    let states = [NetnsState::Up, NetnsState::ComingUp, NetnsState::GoingDown, NetnsState::Down];
+    let n = |state| report.namespaces.iter().filter(|netns| netns.state == state).count();
+    let parts = states.map(|state| (n(state), state.as_str())).into_iter().filter(|(n, _)| *n > 0);
+    let parts: Vec<String> = parts.map(|(n, state)| format!("{n} {state}")).collect();
+    let all = count(report.namespaces.len(), "namespace", "namespaces");
+    format!("as configured: {all}{}{}", if parts.is_empty() { "" } else { ", " }, parts.join(", "))
+}
+
+/// The word for what is left over.
+pub(crate) fn orphan_kind(kind: OrphanKind) -> &'static str {
+    match kind {
+        OrphanKind::Namespace => "namespace",
+        OrphanKind::Record => "record",
+        OrphanKind::Bridge => "bridge",
+        OrphanKind::HostEnd => "host end",
+        OrphanKind::File => "file",
+    }
 }
 
 /// Writes what is wrong, the worst first.
@@ -32,12 +53,7 @@ pub(super) fn summary(report: &Report, text: &mut Text) {
     let name = |netns: Option<&NetnsName>| word(Tone::Strong, netns.map_or("", NetnsName::as_str));
     let plain = |text: &str| words(Tone::Plain, text);
     if report.ok {
-        let states = [NetnsState::Up, NetnsState::ComingUp, NetnsState::GoingDown, NetnsState::Down];
-        let n = |state| report.namespaces.iter().filter(|netns| netns.state == state).count();
-        let parts = states.map(|state| (n(state), state.as_str())).into_iter().filter(|(n, _)| *n > 0);
-        let parts: Vec<String> = parts.map(|(n, state)| format!("{n} {state}")).collect();
-        let all = count(report.namespaces.len(), "namespace", "namespaces");
-        section(Tone::Good, &format!("as configured: {all}{}{}", if parts.is_empty() { "" } else { ", " }, parts.join(", ")), Vec::new());
+        section(Tone::Good, &as_configured(report), Vec::new());
     }
     let wrong: Vec<&Namespace> = report.namespaces.iter().filter(|netns| netns.state.is_wrong()).collect();
     if !wrong.is_empty() {
@@ -88,16 +104,10 @@ pub(super) fn summary(report: &Report, text: &mut Text) {
         section(Tone::Warn, &format!("{} pending:", count(pending.len(), "restart is", "restarts are")), rows);
     }
     if !report.orphans.is_empty() {
-        let rows = report.orphans.iter().map(|orphan| {
-            let kind = match orphan.kind {
-                OrphanKind::Namespace => "namespace",
-                OrphanKind::Record => "record",
-                OrphanKind::Bridge => "bridge",
-                OrphanKind::HostEnd => "host end",
-                OrphanKind::File => "file",
-            };
-            vec![plain(kind), word(Tone::Strong, &orphan.name), plain(&orphan.remedy)]
-        });
+        let rows = report
+            .orphans
+            .iter()
+            .map(|orphan| vec![plain(orphan_kind(orphan.kind)), word(Tone::Strong, &orphan.name), plain(&orphan.remedy)]);
         let title = format!("{} left over:", count(report.orphans.len(), "thing is", "things are"));
         section(Tone::Warn, &title, rows.collect());
     }

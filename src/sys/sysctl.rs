@@ -30,15 +30,13 @@ pub fn read(key: &str) -> Result<Option<String>> {
     }
 }
 
-/// Reads a parameter; of a link that is not there yet, what it will begin with.
-pub fn read_or_default(key: &str) -> Result<Option<String>> {
-    if let Some(value) = read(key)? {
-        return Ok(Some(value));
-    }
+/// Gives the parameter whose value a parameter of a new link begins with.
+#[must_use]
+pub fn default_of(key: &str) -> Option<String> {
     let parts: Vec<&str> = key.split('.').collect();
     match parts[..] {
-        [net, family, table, _, ref rest @ ..] if !rest.is_empty() => read(&[&[net, family, table, "default"], rest].concat().join(".")),
-        _ => Ok(None),
+        [net, family, table, _, ref rest @ ..] if !rest.is_empty() => Some([&[net, family, table, "default"], rest].concat().join(".")),
+        _ => None,
     }
 }
 

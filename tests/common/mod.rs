@@ -27,7 +27,7 @@ pub use cases::{Case, cases, diff};
 pub use host::{Host, Suite, stop_all_hosts};
 pub use lab::{HOST_PORT, Lab, TALK_PY, talk_unit};
 pub use sandbox::Sandbox;
-pub use vm::Vm;
+pub use vm::{Vm, VmHost};
 
 pub const REPO: &str = env!("CARGO_MANIFEST_DIR");
 /// The product, as cargo built it for this test run.

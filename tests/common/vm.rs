@@ -1,10 +1,10 @@
 //! The virtual machine, for what a container on this machine's kernel cannot show; vm.sh does the work.
 
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::host::guard_host;
-use super::{BIN, REPO, Shell, assert_root, run};
+use super::{BIN, REPO, Shell, Suite, assert_root, run};
 
 const VM_SH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/vm.sh");
 
@@ -12,6 +12,16 @@ const VM_SH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/vm.sh");
 pub struct Vm {
     name: String,
     used: Mutex<()>,
+    /// Init of the guests that run.
+    guests: Mutex<Vec<(Suite, String)>>,
+}
+
+/// Debian's kernel under the systemd of a release: the virtual machine itself, or a container in it. For one test.
+pub struct VmHost {
+    vm: &'static Vm,
+    /// Init of the container.
+    guest: Option<(Suite, String)>,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Vm {
@@ -44,10 +54,12 @@ impl Vm {
         );
         let _ = run("", &["sh", "-euc", &format!("cd {REPO}; {install}")]).ok();
         guard_host(&name);
+        let guests: Vec<_> = Suite::all().into_iter().filter(|suite| *suite != Suite::Trixie).map(Suite::name).collect();
         let booted = Command::new("timeout")
             .args(["1200", VM_SH, "boot", &name])
             .env("NETNS_TEST_OWNER", runner.to_string())
             .env("NETNS_TEST_SEED", seed)
+            .env("NETNS_TEST_GUESTS", guests.join(" "))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .status()
@@ -56,7 +68,24 @@ impl Vm {
         if !booted.success() {
             return Err(format!("cannot boot the virtual machine, {booted}: the reason is on standard error"));
         }
-        Ok(Self { name, used: Mutex::new(()) })
+        Ok(Self { name, used: Mutex::new(()), guests: Mutex::default() })
+    }
+
+    /// Returns a host with the systemd of a release, for one test.
+    #[track_caller]
+    pub fn host(suite: Suite) -> Result<VmHost, String> {
+        let vm = Self::shared()?;
+        let mut host = VmHost { vm, guest: None, _alone: vm.lock() };
+        if suite != Suite::Trixie {
+            let mut guests = vm.guests.lock().unwrap_or_else(PoisonError::into_inner);
+            let running = guests.iter().find(|(of, _)| *of == suite).cloned();
+            host.guest = running.or_else(|| {
+                let init = run("", &["timeout", "700", VM_SH, "guest", &vm.name, suite.name()]).ok().stdout;
+                guests.push((suite, init.trim().to_owned()));
+                guests.last().cloned()
+            });
+        }
+        Ok(host)
     }
 
     /// Reboots it, and waits until it is up again.
@@ -73,6 +102,28 @@ impl Vm {
             self.used.clear_poison();
             poisoned.into_inner()
         })
+    }
+}
+
+impl Shell for VmHost {
+    fn enter(&self) -> Vec<String> {
+        let mut words = self.vm.enter();
+        if let Some((_, init)) = &self.guest {
+            let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+            words.extend(
+                ["nsenter", "-t", init, "-a", "--", "/usr/bin/env", "-i", path, "HOME=/root", "LANG=C.UTF-8"].map(ToOwned::to_owned),
+            );
+        }
+        words
+    }
+}
+
+impl Drop for VmHost {
+    fn drop(&mut self) {
+        // who knows what is on it: the next one boots another
+        if let Some((suite, _)) = self.guest.take_if(|_| std::thread::panicking()) {
+            self.vm.guests.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _)| *of != suite);
+        }
     }
 }
 

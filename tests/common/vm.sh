@@ -5,6 +5,7 @@
 #   vm.sh check                says whether this machine can run it, and if not, why
 #   vm.sh image                builds kernel and disk unless they are cached; prints their folder
 #   vm.sh boot NAME            boots a throw-away virtual machine, some 15 s
+#   vm.sh guest NAME SUITE     boots a host of SUITE in a container there; prints the PID of its init in NAME
 #   vm.sh exec NAME CMD...     runs CMD in it, with a clean environment and CMD's exit code; waits for a reboot
 #   vm.sh reboot NAME          reboots it, and waits until it is up again
 #   vm.sh console NAME         prints what it wrote to its console
@@ -12,6 +13,9 @@
 #
 # host.sh's guard, owner and seed (laid over the root once, before the first boot) are for it, too: to them it is another
 # host. NETNS_TEST_ACCEL=kvm makes it fast where KVM works; nobody has tested that.
+#
+# A guest is a host as host.sh has them, for another systemd on the kernel of the virtual machine, in place of a second machine.
+# Those of the suites in NETNS_TEST_GUESTS can be booted. It has ens4 and ens5, too, the two ends of a pair.
 #
 # Three network cards, all on one wire that leads nowhere else: ens3 is the uplink with an address, ens4 and ens5 are
 # nobody's.
@@ -37,7 +41,7 @@ check() {
 # --- kernel and disk: host.sh's way to a root file system, with another recipe ---------------------------
 
 PACKAGES=systemd,systemd-sysv,dbus,udev,linux-image-cloud-amd64,iproute2,iputils-ping,python3-minimal,nftables,procps
-PACKAGES+=,wireguard-tools,dnsmasq-base,dhcpcd-base
+PACKAGES+=,wireguard-tools,dnsmasq-base,dhcpcd-base,systemd-container
 
 # ext4 and NVMe are in the kernel, so that it boots without an initrd.
 make_rootfs() { # SUITE DIR MIRROR
@@ -112,10 +116,24 @@ recipe_hash() {
 
 image() { check; rootfs trixie; }
 
+# A test host's root file system as a disk, beside the one that it was made from.
+guest_disk() { # SUITE
+    local from disk
+    from=$("$REPO/tests/common/host.sh" rootfs "$1")
+    disk=$CACHE/guest-${from##*/}
+    if [[ ! -e $disk ]]; then
+        rm -f "$CACHE/guest-$1-"*
+        truncate -s 1G "$disk.$$"
+        mkfs.ext4 -q -F -d "$from" "$disk.$$"
+        mv "$disk.$$" "$disk"
+    fi
+    echo "$disk"
+}
+
 # --- a virtual machine -----------------------------------------------------------------------------------
 
 boot() { # NAME
-    local name=$1 dir=$STATE/$1 image cgroup n devices=()
+    local name=$1 dir=$STATE/$1 image cgroup n guest disk devices=()
     [[ $name =~ ^[a-z][a-z0-9-]{0,50}$ ]] || die "not a name: $name"
     image=$(image)
     remove_stale
@@ -134,6 +152,12 @@ boot() { # NAME
     tar -C "$dir/seed" --owner=0 --group=0 -cf "$dir/seed.tar" .
     rm -rf "$dir/seed"
 
+    n=8
+    for guest in ${NETNS_TEST_GUESTS:-}; do
+        disk=$(guest_disk "$guest")
+        devices+=(-drive "file=$disk,if=none,id=$guest,format=raw,snapshot=on" -device "virtio-blk-pci,drive=$guest,serial=$guest,addr=$n")
+        n=$((n + 1))
+    done
     for n in 3 4 5; do
         devices+=(-netdev "hubport,id=net$n,hubid=0" -device "virtio-net-pci,netdev=net$n,addr=$n,mac=52:54:00:00:00:0$n,romfile=")
     done
@@ -189,6 +213,29 @@ exec_in() { # NAME CMD...
     "$CHANNEL" ask "$STATE/$1/channel" "${@:2}"
 }
 
+# Always a fresh one. The seed is the virtual machine's own.
+guest() { # NAME SUITE
+    # shellcheck disable=SC2016 # for the other shell
+    timeout $BOOT_SECONDS "$CHANNEL" ask "$STATE/$1/channel" bash -euc '
+        suite=$0 root=/run/guests/$0
+        systemctl stop guest-$suite 2>/dev/null || true
+        mkdir -p $root
+        mountpoint -q $root || mount /dev/disk/by-id/virtio-$suite $root
+        tar -xf /dev/vda -C $root
+        systemd-run --quiet --collect --unit=guest-$suite -p Delegate=yes -p KillMode=mixed -E SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 \
+            -E SYSTEMD_NSPAWN_LOCK=0 -E SYSTEMD_NSPAWN_API_VFS_WRITABLE=network systemd-nspawn -D $root --boot --volatile=overlay \
+            --private-network --register=no --keep-unit -M $suite --console=pipe --capability=all --link-journal=no \
+            --drop-capability=CAP_SYS_TIME,CAP_SYS_MODULE --resolv-conf=off --timezone=off
+        nspawn=$(systemctl show -P MainPID guest-$suite)
+        until init=$(pgrep -P $nspawn -x systemd); do kill -0 $nspawn; sleep 0.1; done
+        until [[ $(nsenter -t $init -a systemctl is-system-running --wait 2>/dev/null) =~ ^(running|degraded)$ ]]; do
+            kill -0 $init
+            sleep 0.1
+        done
+        nsenter -t $init -a ip link add ens4 type veth peer name ens5
+        echo $init' "$2"
+}
+
 reboot() { # NAME
     local id
     id=$(exec_in "$1" cat /proc/sys/kernel/random/boot_id)
@@ -201,6 +248,7 @@ main() {
     check) check ;;
     image) image ;;
     boot) boot "${2:?NAME}" </dev/null ;;
+    guest) guest "${2:?NAME}" "${3:?SUITE}" </dev/null ;;
     exec) exec_in "${2:?NAME}" "${@:3}" ;;
     reboot) reboot "${2:?NAME}" </dev/null ;;
     console) cat "$STATE/${2:?NAME}/console" ;;

@@ -23,7 +23,7 @@ use rtnetlink::{
 };
 use rustix::io::Errno;
 
-use super::{Batch, KernelLink, LOOPBACK, PROTOCOL, Socket, link_by_index, port};
+use super::{Batch, KernelLink, LOOPBACK, PROTOCOL, Socket, link_by_index, link_by_name, port};
 use crate::{
     diff::NetnsChange,
     model::{self, Address, Dad, Fwmark, HostEnd, Kind, Link, LinkName, Mac, Route, Rule, Scope},
@@ -226,6 +226,21 @@ pub fn remove_links(socket: &mut Socket, indexes: &[u32]) -> Result<()> {
     }
     match socket.request(batch)?.into_iter().find(|((), refusal)| refusal.errno != Errno::NODEV) {
         Some(((), refusal)) => Err(refusal.into()),
+        None => Ok(()),
+    }
+}
+
+/// Takes a link of the host from a bridge; what is no port of it (any more) stays as it is.
+pub fn release_port(socket: &mut Socket, name: &LinkName, bridge: &LinkName) -> Result<()> {
+    let master = link_by_name(socket, name.as_str())?.and_then(|link| link.master);
+    let master = master.map(|index| link_by_index(socket, index)).transpose()?.flatten();
+    if master.is_none_or(|master| master.name != bridge.as_str()) {
+        return Ok(());
+    }
+    let mut batch = Batch::default();
+    batch.push((), set(by_name(name).nocontroller()), 0);
+    match socket.request(batch)?.into_iter().next() {
+        Some(((), refusal)) => Err(refusal).with_context(|| format!("failed to take link '{name}' from bridge '{bridge}'")),
         None => Ok(()),
     }
 }

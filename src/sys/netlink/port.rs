@@ -14,7 +14,7 @@ use rtnetlink::packet_route::{
     },
 };
 
-use super::{Batch, Socket, link_by_name};
+use super::{Batch, KernelLink, Socket, link_by_name, links};
 use crate::{
     diff::NetnsChange,
     model::{HostLink, LinkName, Port, PortVlans, ranges},
@@ -184,6 +184,12 @@ pub fn set_host_link(socket: &mut Socket, name: &LinkName, before: &HostLink, af
     let of_bridge = |info| change(name, vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(vec![info]))]);
     let stp_state = |on| if on { BridgeStpState::KernelStp } else { BridgeStpState::Disabled };
     messages.extend(stp.filter(|_| before.stp != *stp).map(|on| of_bridge(InfoBridge::StpState(stp_state(on)))));
+    if *is_bridge && *vlan_filtering == Some(true) && before.vlan_filtering != *vlan_filtering {
+        // `DefaultPVID=none`, which networkd up to 256 sets only when it starts the next time. The kernel then takes the former
+        // VLAN from ports that are to keep it, so they get it back in the same breath (`br_vlan_disable_default_pvid`).
+        messages.push(of_bridge(InfoBridge::VlanDefaultPvid(0)));
+        messages.extend(default_vlan_of_ports(socket, &link)?);
+    }
     // what networkd has not made a port yet has no VLANs
     let takes_vlans = *is_bridge || link.master.is_some();
     if let Some(vlans) = vlans.as_ref().filter(|vlans| takes_vlans && !before.vlans.as_ref().is_some_and(|before| before.has(vlans))) {
@@ -199,6 +205,16 @@ pub fn set_host_link(socket: &mut Socket, name: &LinkName, before: &HostLink, af
         Some(((), refusal)) => Err(refusal).with_context(|| format!("failed to set link '{name}' as configured")),
         None => Ok(()),
     }
+}
+
+/// Gives ports of a bridge the VLAN that they have because it is the bridge's default.
+fn default_vlan_of_ports(socket: &mut Socket, bridge: &KernelLink) -> Result<Vec<RouteNetlinkMessage>> {
+    let default = bridge.bridge.as_ref().map(|state| state.default_pvid).filter(|id| *id != 0);
+    let ports: BTreeSet<u32> = links(socket)?.into_iter().filter(|port| port.master == Some(bridge.index)).map(|port| port.index).collect();
+    let have_it =
+        vlans(socket)?.into_iter().filter(|(index, vlans)| ports.contains(index) && default.is_some() && vlans.untagged == default);
+    let only = PortVlans { untagged: default, ..PortVlans::default() };
+    Ok(have_it.flat_map(|(index, _)| set_vlans(index, false, &only, 0..=0)).collect())
 }
 
 #[cfg(test)]

@@ -259,6 +259,7 @@ impl RouteState {
             protocol if protocol == RouteProtocol::from(PROTOCOL) => Maker::Ours,
             RouteProtocol::Ra => Maker::Router,
             RouteProtocol::Dhcp => Maker::Dhcp,
+            RouteProtocol::Static | RouteProtocol::Boot => Maker::Admin,
             _ => Maker::Other,
         };
         let on_link = header.flags.contains(RouteFlags::Onlink);
