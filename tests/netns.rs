@@ -856,6 +856,7 @@ fn bridge_that_does_not_come_is_an_error() {
     net.assert_picture(&before);
     let _ = net.sh(BRIDGE).ok();
     let before = net.picture();
+    let hint = "note: networkd leaves it alone\n  hint: `ip link set dev br0 up`, and have who configures it do that at boot";
     net.assert_up_fails(
         "mail",
         &format!("error: failed to bring up netns 'mail' of /etc/netns-networkd/test.toml:2: bridge 'br0' is down, after waiting 15 s for it\n  {hint}\n"),
