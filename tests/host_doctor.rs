@@ -385,6 +385,19 @@ fn bridges_and_uplinks(suite: Suite) {
     let _ = patient.finds("duplicate-address", "address fd40::77/64 of link 'eth0' in netns 'one' is used by somebody else on its network");
     patient.undo("ip -n one addr delete fd40::77/64 dev eth0; ip -n t-lan addr delete fd40::77/64 dev eth0");
 
+    // what this kernel has, and what it has not; it has no dummy links, unless somebody runs the tests elsewhere
+    let wants = |kind: &str| format!("{CONFIG}[namespace.three]\ninterface.eth0 = {{ {kind} }}\n");
+    patient.config(&wants("kind = \"macvlan\", parent = \"br0\""));
+    let _ = patient.sync(&[]).ok();
+    patient.assert_well();
+    let has_dummies = patient.sh("ip link add t-dummy type dummy; ip link delete t-dummy").code == 0;
+    patient.config(&wants("kind = \"dummy\""));
+    let _ = patient.sync(&[]).ok();
+    if has_dummies {
+        patient.assert_well();
+    } else {
+        patient.breaks("true", "kernel", "this kernel does not have links of the kind dummy");
+    }
     // a bridge of somebody who has set no address for it
     let _ = patient.sh("ip link add t-virbr up type bridge").ok();
     patient.config(&format!("{CONFIG}[namespace.three]\ninterface.eth0 = {{ bridge = \"t-virbr\", addresses = [\"10.61.0.2/24\"] }}\n"));
