@@ -42,6 +42,8 @@ pub enum Command {
     List,
     /// Draws uplinks, bridges, namespaces, addresses and services as they are. Exit code 3 if they are not as configured.
     Graph(Graph),
+    /// Looks for what breaks hosts with namespaces: what was found, why it matters, what mends it. Exit code 3 if anything was.
+    Doctor,
     /// Keeps the changes of a `sync --confirm`.
     Confirm,
     /// Takes the changes of a `sync --confirm` back at once; what its timer runs.

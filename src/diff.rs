@@ -196,7 +196,7 @@ pub fn diff(observed: &State, desired: &State) -> Vec<Change> {
 /// is new comes before what it replaces goes, so that a service is never without an address or a route that stays.
 #[must_use]
 pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
-    let Netns { source: _, sysctl, sysctl_before: _, ruleset, loopback_addresses, routes: _, rules, links } = desired;
+    let Netns { source: _, places: _, sysctl, sysctl_before: _, ruleset, loopback_addresses, routes: _, rules, links } = desired;
     let on_links = links.values().flat_map(|link| &link.addresses);
     let wanted = loopback_addresses.iter().chain(on_links).map(|address| address.address.addr()).collect();
     let mut phases = Phases { wanted, ..Phases::default() };
@@ -484,6 +484,42 @@ pub fn link_settings(link: &LinkName, dad: Dad, accept_ra: bool) -> [(String, &'
         ("router_solicitation_delay", dad == Dad::Rfc),
     ]
     .map(|(key, on)| (format!("net.ipv6.conf.{link}.{key}"), switch(on)))
+}
+
+impl NetnsChange {
+    /// The link inside that it adds, removes, or puts something on.
+    #[must_use]
+    pub fn link(&self) -> Option<&LinkName> {
+        match self {
+            Self::AddLink { name: link, .. }
+            | Self::RemoveLink { name: link, .. }
+            | Self::SetMac { name: link, .. }
+            | Self::SetMtu { name: link, .. }
+            | Self::SetUp { name: link, .. }
+            | Self::SetWireguard { name: link, .. }
+            | Self::AddAddress { link, .. }
+            | Self::RemoveAddress { link, .. }
+            | Self::SetRoute { link: Some(link), .. }
+            | Self::RemoveRoute { link: Some(link), .. } => Some(link),
+            _ => None,
+        }
+    }
+
+    /// The host end that it is about.
+    #[must_use]
+    pub fn host_end(&self) -> Option<&LinkName> {
+        match self {
+            Self::SetHostMac { host_end, .. }
+            | Self::SetBridge { host_end, .. }
+            | Self::SetPort { host_end, .. }
+            | Self::SetVlans { host_end, .. }
+            | Self::AddHostAddress { host_end, .. }
+            | Self::RemoveHostAddress { host_end, .. }
+            | Self::AddHostRoute { host_end, .. }
+            | Self::RemoveHostRoute { host_end, .. } => Some(host_end),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for NetnsChange {

@@ -4,27 +4,73 @@ use std::fmt;
 
 use anyhow::Error;
 
+use crate::model::Subject;
+
 /// Where a cause in a chain begins with this, it is not a cause but what to do next.
 const HINT: &str = "hint: ";
+/// And with this, what else is known of it.
+const NOTE: &str = "note: ";
 
-/// Gives an error as one line with all its causes, and its hints on lines of their own.
+/// Gives an error as one line with all its causes, and what is known and what to do on lines of their own.
 #[must_use]
 pub fn render(error: &Error) -> String {
     let mut causes: Vec<String> = Vec::new();
-    let mut hints: Vec<String> = Vec::new();
+    let (mut notes, mut hints): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     for cause in error.chain().map(ToString::to_string) {
-        match cause.strip_prefix(HINT) {
-            Some(hint) => hints.push(hint.to_owned()),
+        match (cause.starts_with(NOTE), cause.starts_with(HINT)) {
+            (true, _) => notes.push(cause),
+            (_, true) => hints.push(cause),
             // some libraries repeat the cause's text in their own
-            None if causes.last().is_none_or(|last| !last.contains(&cause)) => causes.push(cause),
-            None => {}
+            _ if causes.last().is_none_or(|last| !last.contains(&cause)) => causes.push(cause),
+            _ => {}
         }
     }
     let mut text = causes.join(": ");
-    for hint in hints {
-        text += &format!("\n  hint: {hint}");
+    for line in notes.into_iter().chain(hints) {
+        text += &format!("\n  {line}");
     }
     text
+}
+
+/// An error and the link that it is about; it has no text of its own.
+#[derive(Debug)]
+pub struct About {
+    pub subject: Subject,
+    error: Error,
+}
+
+impl About {
+    /// Says what an error is about.
+    #[must_use]
+    pub fn link(subject: Subject, error: Error) -> Error {
+        Self { subject, error }.into()
+    }
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for About {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// What failed of a namespace, with the place in the configuration that it comes from.
+#[derive(Debug)]
+pub struct OfNetns {
+    pub what: String,
+    /// `/etc/netns-networkd/mail.toml:3`
+    pub place: String,
+}
+
+impl fmt::Display for OfNetns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.what, self.place)
+    }
 }
 
 /// Reasons not to begin, found on the host: the configuration asks for what would do harm there.
@@ -91,6 +137,16 @@ mod tests {
     use anyhow::{Context, anyhow};
 
     use super::*;
+    use crate::model::LinkName;
+
+    #[test]
+    fn what_an_error_is_about_is_found_and_not_said() {
+        let link = LinkName::parse("a").unwrap();
+        let error = Err::<(), _>(anyhow!("No such device")).context("failed to look").unwrap_err();
+        let error = About::link(Subject::OnHost(link.clone()), error).context("note: it is away").context("failed to begin");
+        assert_eq!(render(&error), "failed to begin: failed to look: No such device\n  note: it is away");
+        assert_eq!(error.downcast_ref::<About>().unwrap().subject, Subject::OnHost(link));
+    }
 
     #[test]
     fn hints_come_after_the_causes() {

@@ -14,6 +14,7 @@ pub mod config;
 pub mod derive;
 pub mod desired;
 pub mod diff;
+pub mod doctor;
 pub mod error;
 pub mod graph;
 pub mod lease;

@@ -6,6 +6,7 @@ use libtest_mimic::Trial;
 use netns_networkd::{
     config::{SourceFile, keys, parse},
     desired::{Facts, NETWORKD, desired},
+    doctor::CHECKS,
 };
 
 use crate::{common::schema, trials};
@@ -20,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         man_pages_are_made_from_the_documents,
         examples_are_what_is_written,
         every_json_field_is_described,
+        every_check_is_documented,
     ]
 }
 
@@ -186,13 +188,41 @@ fn every_command_is_documented() {
 /// Whoever reads a schema finds what each field means, and a word of each command in docs/commands.md finds its schema.
 fn every_json_field_is_described() {
     let text = document("docs/commands.md");
-    for name in ["status", "list", "check", "sync", "error"] {
+    for name in ["status", "list", "doctor", "check", "sync", "error"] {
         schema::walk(&schema::schema(name), "$", &mut |path, schema| {
             for (field, inner) in schema.get("properties").and_then(|p| p.as_object()).into_iter().flatten() {
                 assert!(inner.get("description").is_some(), "docs/schema/{name}.json: {path}.{field} has no description");
             }
         });
         assert!(text.contains(&format!("schema/{name}.json")), "docs/commands.md does not name schema/{name}.json");
+    }
+}
+
+/// Each check of `doctor` has its row in the reference and one by symptom, which has words that it says.
+fn every_check_is_documented() {
+    let (reference, symptoms) = (document("docs/commands.md"), document("docs/troubleshooting.md"));
+    let said = |check: &str| -> String {
+        let folders = fs::read_dir(format!("{}/tests/cases/doctor", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let folders = folders.map(|entry| entry.unwrap().path()).filter(|path| path.file_stem().unwrap().to_str() == Some(check));
+        folders.map(|path| fs::read_to_string(path.join("expected.txt")).unwrap()).collect()
+    };
+    let words = |row: &str| {
+        row.split(" | ")
+            .nth(1)
+            .and_then(|cell| cell.strip_prefix('`')?.split_once("`: "))
+            .map(|(check, words)| (check.to_owned(), words.to_owned()))
+    };
+    let rows: Vec<(String, String)> = symptoms.lines().filter_map(words).collect();
+    for (check, _) in CHECKS {
+        assert!(reference.contains(&format!("\n| `{check}` | ")), "docs/commands.md has no row of {check}");
+        assert!(rows.iter().any(|(of, _)| of == check), "docs/troubleshooting.md has no row of {check}");
+    }
+    for (check, words) in rows {
+        // in this order, with something between them
+        let said = said(&check);
+        let in_one_line =
+            |line: &str| words.split('…').try_fold(line, |rest, part| rest.split_once(part.trim()).map(|(_, rest)| rest)).is_some();
+        assert!(said.lines().any(in_one_line), "docs/troubleshooting.md has words that {check} does not say: {words}\n{said}");
     }
 }
 

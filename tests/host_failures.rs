@@ -110,8 +110,9 @@ fn missing_bridge_is_waited_for_and_named(suite: Suite) {
     let start = Instant::now();
     let said = assert_fails_to_start(&lab, "t-three", "three");
     assert!((14..20).contains(&start.elapsed().as_secs()), "it took {:?}", start.elapsed());
-    let wanted = "error: failed to bring up netns 'three' of /etc/netns-networkd/test.toml:7: bridge 'br-none' does not exist, after waiting 15 s for it\n  \
-                  hint: `networkctl status br-none` shows what networkd makes of it; `netns-networkd sync` mends bridges of the configuration\n";
+    let wanted = "error: failed to bring up netns 'three' of /etc/netns-networkd/test.toml:9: bridge 'br-none' does not exist, after waiting 15 s for it\n  \
+                  note: no .netdev file of networkd's makes it\n  \
+                  hint: add [bridge.br-none] to the configuration and run `netns-networkd sync`, or start who makes it\n";
     assert_eq!(said, wanted);
     assert_unharmed(&lab);
     lab.start(&["t-two"]);
@@ -303,7 +304,7 @@ fn duplicate_ipv6_address(suite: Suite) {
              ip -n t-other addr add fd32::3/64 dev eth0 nodad; ip -n t-other link set eth0 up")
         .ok();
     let said = assert_fails_to_start(&lab, "t-two", "two");
-    let wanted = "error: failed to bring up netns 'two' of /etc/netns-networkd/test.toml:7: address fd32::3/64 of link 'eth0' is used by somebody else \
+    let wanted = "error: failed to bring up netns 'two' of /etc/netns-networkd/test.toml:9: address fd32::3/64 of link 'eth0' is used by somebody else \
                   on its network (duplicate address detection)\n";
     assert!(said.starts_with(wanted), "{said}");
     assert_unharmed(&lab);

@@ -7,6 +7,7 @@ mod common;
 mod config;
 mod diff;
 mod docs;
+mod doctor;
 mod graph;
 mod harness;
 mod host_bad_input;
@@ -15,6 +16,8 @@ mod host_confirm;
 mod host_dhcp;
 mod host_dns;
 mod host_docs;
+mod host_doctor;
+mod host_errors;
 mod host_exec;
 mod host_failures;
 mod host_graph;
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         config::trials,
         diff::trials,
         docs::trials,
+        doctor::trials,
         graph::trials,
         harness::trials,
         host_bad_input::trials,
@@ -55,6 +59,8 @@ fn main() -> ExitCode {
         host_dhcp::trials,
         host_dns::trials,
         host_docs::trials,
+        host_doctor::trials,
+        host_errors::trials,
         host_exec::trials,
         host_failures::trials,
         host_keys::trials,

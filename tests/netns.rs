@@ -709,7 +709,8 @@ fn duplicate_address_fails() {
     net.assert_up_fails(
         "mail",
         "error: failed to bring up netns 'mail' of /etc/netns-networkd/test.toml:2: address 2001:db8:1::10/64 of link 'eth0' is used by \
-         somebody else on its network (duplicate address detection)\n",
+         somebody else on its network (duplicate address detection)\n  hint: `ip -6 neigh show 2001:db8:1::10` on another host of that network shows the MAC \
+         address of who has it\n",
     );
     let took = start.elapsed();
     assert!(took < Duration::from_secs(1), "the duplicate was found after {took:?}");
@@ -727,7 +728,8 @@ fn duplicate_address_added_live_fails() {
         net.assert_up_fails(
             "mail",
             "error: failed to bring up netns 'mail' of /etc/netns-networkd/test.toml:2: address 2001:db8:1::20/64 of link 'eth0' is used \
-             by somebody else on its network (duplicate address detection)\n",
+             by somebody else on its network (duplicate address detection)\n  hint: `ip -6 neigh show 2001:db8:1::20` on another host of that network shows the MAC \
+         address of who has it\n",
         );
     }
     assert_eq!(net.addresses("mail", "eth0")[0], "192.0.2.10/24 broadcast 192.0.2.255", "the service keeps what it had");
@@ -843,7 +845,8 @@ fn bridge_that_does_not_come_is_an_error() {
     let net = Net(Sandbox::new());
     net.configure(MAIL);
     let before = net.picture();
-    let hint = "hint: `networkctl status br0` shows what networkd makes of it; `netns-networkd sync` mends bridges of the configuration";
+    let hint = "note: no .netdev file of networkd's makes it\n  hint: add [bridge.br0] to the configuration and run `netns-networkd sync`, or \
+                start who makes it";
     net.assert_up_fails(
         "mail",
         &format!(
@@ -853,6 +856,7 @@ fn bridge_that_does_not_come_is_an_error() {
     net.assert_picture(&before);
     let _ = net.sh(BRIDGE).ok();
     let before = net.picture();
+    let hint = "note: networkd leaves it alone\n  hint: `ip link set dev br0 up`, and have who configures it do that at boot";
     net.assert_up_fails(
         "mail",
         &format!("error: failed to bring up netns 'mail' of /etc/netns-networkd/test.toml:2: bridge 'br0' is down, after waiting 15 s for it\n  {hint}\n"),

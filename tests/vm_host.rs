@@ -9,7 +9,7 @@ use crate::common::{Shell, Vm, talk_unit};
 use crate::{skip, trials};
 
 pub fn trials() -> Vec<Trial> {
-    trials![everything_is_back_after_a_reboot, uplink_frames_are_tagged, fallback_tunnels_are_no_drift]
+    trials![everything_is_back_after_a_reboot, uplink_frames_are_tagged, fallback_tunnels_are_no_drift, doctor_knows_the_kernels_limits]
 }
 
 const SECONDS: Duration = Duration::from_secs(60);
@@ -159,6 +159,7 @@ fn everything_is_back_after_a_reboot() {
     let _ = host.run(&["systemctl", "is-active", "network-online.target"]).ok();
 
     host.sync_nothing();
+    let _ = host.run(&["netns-networkd", "doctor"]).ok();
     let _ = host.sh("systemctl disable --now t-web t-late t-leased t-sock.socket t-sock.service t-dhcpd").ok();
     let _ = host.wait_until("nothing is left inside", SECONDS, "! ls /run/netns/*");
 }
@@ -208,6 +209,34 @@ interface.eth0 = { bridge = "br-tag", addresses = ["10.60.40.11/24", "fd3c::11/6
     host.sync_nothing();
     let _ = host.sh("ip link show br-tag || ls /etc/systemd/network/10-netns-networkd-*").fails(2);
     let _ = host.sh("ip link delete ens4.40 2>/dev/null || true").ok();
+}
+
+/// What a container does not see: limits that all namespaces of a machine share, and modules.
+fn doctor_knows_the_kernels_limits() {
+    let host = match Machine::new() {
+        Ok(host) => host,
+        Err(why) => skip!("{why}"),
+    };
+    host.config(
+        "[bridge.br-lan]\nvlan-filtering = true\n[namespace.one]\ninterface.eth0 = { bridge = \"br-lan\", addresses = [\"192.0.2.1/24\"] }\n\
+         interface.eth1 = { kind = \"dummy\" }\n",
+    );
+    let _ = host.run(&["netns-networkd", "sync"]).ok();
+    host.start(&["netns-hold@one"]);
+    let _ = host.run(&["netns-networkd", "doctor"]).ok();
+    for (parameter, found) in [
+        ("net.ipv4.neigh.default.gc_thresh3", "the kernel's table of neighbours is nearly full: "),
+        ("user.max_net_namespaces", "user.max_net_namespaces is 1, and the configuration has 1 namespaces"),
+    ] {
+        let before = host.run(&["sysctl", "-n", parameter]).ok().stdout;
+        // somebody has to be a neighbour
+        let neighbour = "ip neigh replace 192.0.2.9 lladdr 02:00:00:00:00:09 dev br-lan";
+        let _ = host.sh(&format!("{neighbour}; sysctl -qw {parameter}=1")).ok();
+        let output = host.run(&["netns-networkd", "doctor"]).fails(3);
+        assert!(output.stdout.contains(found) && output.stdout.contains(&format!("`sysctl -w {parameter}=")), "{output}");
+        let _ = host.run(&["sysctl", "-qw", &format!("{parameter}={}", before.trim())]).ok();
+    }
+    let _ = host.run(&["netns-networkd", "doctor"]).ok();
 }
 
 /// A kernel that knows tunnels has a link of each kind in every new namespace.

@@ -2,6 +2,7 @@
 
 mod check;
 pub mod completions;
+mod doctor;
 mod exec;
 mod graph;
 mod list;
@@ -18,7 +19,8 @@ use serde::Serialize;
 use crate::{
     cli::{Cli, Command},
     config::Faults,
-    error::{self, Refused, Usage},
+    error::{self, OfNetns, Refused, Usage},
+    model::NetnsName,
     reconcile::{
         dhcp,
         netns::{self, Reach},
@@ -27,9 +29,12 @@ use crate::{
     show::Paper,
     sys::{
         fs::{self, Root},
-        terminal,
+        journal, processes, terminal,
     },
 };
+
+/// What every entry about a failure has in the journal (`journalctl MESSAGE_ID=…`, systemd.journal-fields(7)).
+const FAILED_ID: &str = "14f4ef8789e64df7954e162d947157f8";
 
 /// Exit codes, as the contract has them.
 pub const FAILED: u8 = 1;
@@ -64,9 +69,16 @@ impl Context {
 pub fn run(cli: Cli) -> ExitCode {
     let Cli { root, color, verbose, json, command } = cli;
     let context = Context { root: Root::new(root), verbose, json, color: terminal::colors(color) };
+    let netns = match &command {
+        Command::Up(args) => Some(args.name.clone()),
+        Command::Down(args) => Some(args.name.clone()),
+        Command::Online(args) => Some(args.name.clone()),
+        Command::DhcpEvent(args) => Some(args.name.clone()),
+        _ => None,
+    };
     match dispatch(&context, command) {
         Ok(code) => code,
-        Err(error) => report(&context, &error),
+        Err(error) => report(&context, &error, netns.as_ref()),
     }
 }
 
@@ -99,6 +111,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Status(args) => status::run(context, &args),
         Command::List => list::run(context),
         Command::Graph(args) => graph::run(context, &args),
+        Command::Doctor => doctor::run(context),
         Command::Confirm => rollback::confirm(context),
         Command::Rollback => rollback::rollback(context),
         Command::Up(args) => {
@@ -142,13 +155,30 @@ fn code_of(error: &Error) -> u8 {
     if error.is::<Faults>() || error.is::<Refused>() || error.is::<Usage>() { USAGE } else { FAILED }
 }
 
-fn report(context: &Context, error: &Error) -> ExitCode {
+fn report(context: &Context, error: &Error, netns: Option<&NetnsName>) -> ExitCode {
     if context.json {
         print_json(&Document::failure(Failure::new(error)));
-    } else if let Some(faults) = error.downcast_ref::<Faults>() {
-        eprintln!("{}", faults.render(context.color.1).trim_end());
     } else {
-        eprintln!("{}: {}", context.error(), error::render(error));
+        let text = match error.downcast_ref::<Faults>() {
+            Some(faults) => faults.render(context.color.1).trim_end().to_owned(),
+            None => format!("{}: {}", context.error(), error::render(error)),
+        };
+        if !(journal::is_stderr() && put_down(error, netns, &text)) {
+            eprintln!("{text}");
+        }
     }
     ExitCode::from(code_of(error))
+}
+
+/// Puts what failed into the journal as one entry, with fields to search for; tells whether that could be done.
+fn put_down(error: &Error, netns: Option<&NetnsName>, text: &str) -> bool {
+    let unit = processes::own_unit();
+    let place = error.downcast_ref::<OfNetns>().and_then(|failed| failed.place.rsplit_once(':'));
+    let mut fields = vec![("MESSAGE", text), ("PRIORITY", "3"), ("SYSLOG_IDENTIFIER", "netns-networkd"), ("MESSAGE_ID", FAILED_ID)];
+    fields.extend(netns.map(|netns| ("NETNS", netns.as_str())));
+    fields.extend(place.map(|(file, _)| ("CONFIG_FILE", file)));
+    fields.extend(place.map(|(_, line)| ("CONFIG_LINE", line)));
+    // journald asks whose an entry is, and by then this process may have ended
+    fields.extend(unit.as_deref().map(|unit| ("OBJECT_SYSTEMD_UNIT", unit)));
+    journal::write(&fields).is_ok()
 }

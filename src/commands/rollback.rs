@@ -44,16 +44,18 @@ pub fn ask(context: &Context, limit: Duration) -> Result<ExitCode> {
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let question = format!("\rKeep these changes? They are taken back in {} s. [y/N] ", left.as_secs_f32().ceil());
+        let question = format!("Keep these changes? They are taken back in {} s. [y/N] ", left.as_secs_f32().ceil());
         match terminal::ask(&question, left.min(Duration::from_secs(1)))? {
             Answer::Yes => return confirm(context),
             Answer::No => return rollback(context).map(|_| ExitCode::from(FAILED)),
             Answer::None if !rollback::is_waiting() => {
-                println!("\nanswered by somebody else");
+                terminal::clear_line();
+                eprintln!("answered by somebody else");
                 return Ok(ExitCode::SUCCESS);
             }
             Answer::None if left.is_zero() => {
-                println!("\nno answer: everything goes back");
+                terminal::clear_line();
+                eprintln!("no answer: everything goes back");
                 return Ok(ExitCode::from(FAILED));
             }
             Answer::None => {}

@@ -44,6 +44,7 @@ pub(super) fn config(tables: Tables, texts: &[Text]) -> Config {
         if namespace.netns.source.is_empty() {
             namespace.netns.source = texts[table.at.file].origin(table.at);
         }
+        namespace.netns.places.insert(name.clone(), texts[table.at.file].origin(table.at));
         namespace.dhcp.extend(table.dhcp.as_ref().map(|dhcp| (name.clone(), dhcp.value)));
         if let Some((link, refusing)) = link(table) {
             namespace.netns.links.insert(name, link);

@@ -19,6 +19,9 @@ pub struct Netns {
     /// Where in the configuration this comes from, for messages: `/etc/netns-networkd/mail.toml:1`. Never left out, so that an
     /// empty record is no record.
     pub source: String,
+    /// The same of the interfaces, by link.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<LinkName, String>,
     /// Kernel parameters below `/proc/sys`, with dots: `net.ipv6.conf.default.accept_ra = "0"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
@@ -41,6 +44,14 @@ pub struct Netns {
     pub links: BTreeMap<LinkName, Link>,
 }
 
+/// The link that a failure is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    Inside(LinkName),
+    /// A bridge, a parent, a host end.
+    OnHost(LinkName),
+}
+
 /// What `up` needs a link on the host to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -53,6 +64,20 @@ pub enum Need {
 }
 
 impl Netns {
+    /// Gives the place in the configuration that a link comes from: one inside, or one on the host by the interface that needs it.
+    #[must_use]
+    pub fn place_of(&self, subject: &Subject) -> &str {
+        let on_host = |link: &Link, name: &LinkName| {
+            let end = link.kind.host_end().map(|end| &end.name);
+            [end, link.kind.bridge(), link.kind.parent()].contains(&Some(name))
+        };
+        let link = match subject {
+            Subject::Inside(name) => Some(name),
+            Subject::OnHost(name) => self.links.iter().find(|(_, link)| on_host(link, name)).map(|(name, _)| name),
+        };
+        link.and_then(|link| self.places.get(link)).unwrap_or(&self.source)
+    }
+
     /// Lists the links on the host that the namespace needs.
     #[must_use]
     pub fn needs(&self) -> BTreeMap<LinkName, Need> {

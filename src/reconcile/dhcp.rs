@@ -18,6 +18,7 @@ use crate::{
     sys::{
         bus::{self, Wait},
         fs,
+        terminal::Waiting,
     },
 };
 
@@ -119,7 +120,13 @@ pub fn online(name: &NetnsName) -> Result<()> {
     let directory = directory(name);
     fs::create_directory(&directory)?;
     let deadline = Instant::now() + LEASE_WAIT;
-    fs::wait_for(&directory, deadline, || Ok(missing()?.is_none()))?;
+    let shown = Waiting::new("leases", LEASE_WAIT);
+    fs::wait_for(&directory, deadline, || {
+        let missing = missing()?;
+        missing.iter().for_each(|what| shown.is_for(what));
+        Ok(missing.is_none())
+    })?;
+    drop(shown);
     if let Some(missing) = missing()? {
         return Err(anyhow!("netns '{name}': {missing}, after waiting {} s for it", LEASE_WAIT.as_secs()))
             .context(format!("hint: does a server answer on that network? `journalctl -b -u netns-dhcp@{name}` shows what was asked"));

@@ -40,7 +40,9 @@ pub fn read_config(root: &Root) -> Result<Config> {
     }
     let mut config = read_files(&load::select(candidates))?;
     // faults name the file where it is; what is written names it where it will be when the image runs
-    let sources = config.namespaces.values_mut().map(|n| &mut n.netns.source).chain(config.bridges.values_mut().map(|b| &mut b.source));
+    let netns = config.namespaces.values_mut().map(|namespace| &mut namespace.netns);
+    let of_netns = netns.flat_map(|netns| std::iter::once(&mut netns.source).chain(netns.places.values_mut()));
+    let sources = of_netns.chain(config.bridges.values_mut().map(|bridge| &mut bridge.source));
     for source in sources {
         *source = root.inside(source);
     }

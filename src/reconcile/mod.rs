@@ -3,10 +3,12 @@
 mod apply;
 mod checks;
 pub mod dhcp;
+pub mod doctor;
 pub mod exec;
 pub mod host;
 mod keys;
 pub mod netns;
+mod networkd;
 pub mod rollback;
 mod sockets;
 pub mod status;

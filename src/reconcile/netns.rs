@@ -9,14 +9,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 
-use super::dhcp;
+use super::{dhcp, networkd};
 use crate::{
     desired::{self, HostFacts},
     diff::{NetnsChange, diff_netns},
-    error::Failures,
-    model::{CREDENTIALS, Kind, Link, LinkName, Need, Netns, NetnsName},
+    error::{About, Failures, OfNetns},
+    model::{CREDENTIALS, Kind, Link, LinkName, Need, Netns, NetnsName, Subject},
     sys::{
         fs::{self, Lock, Root},
         inside::{self, Host, Netspace},
@@ -87,7 +87,7 @@ pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
         return Err(anyhow!("no netns '{name}' is known: there is no record {}", record.display()))
             .context(format!("hint: add [namespace.{name}] to a file in /etc/netns-networkd and run `netns-networkd sync`"));
     };
-    let source = netns.source.clone();
+    let wanted = netns.clone();
     let up = || -> Result<Vec<NetnsChange>> {
         let (_lock, lock_path) = lock(name)?;
         match netns::find(name)? {
@@ -107,14 +107,17 @@ pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
             }),
         }
     };
-    up().with_context(|| format!("failed to bring up netns '{name}' of {source}"))
+    up().map_err(|error| explained("bring up", name, &wanted, error))
 }
 
 /// Changes a namespace that exists as far as its services can keep running; gives what was changed.
 pub fn converge(name: &NetnsName, desired: Netns, reach: Reach) -> Result<Vec<NetnsChange>> {
     let (_lock, lock_path) = lock(name)?;
     match netns::find(name)? {
-        Found::Netns(fd) => converge_locked(name, desired, &fd, reach).with_context(|| format!("failed to change netns '{name}'")),
+        Found::Netns(fd) => {
+            let wanted = desired.clone();
+            converge_locked(name, desired, &fd, reach).map_err(|error| explained("change", name, &wanted, error))
+        }
         Found::Nothing | Found::Stale => {
             // its last service stopped meanwhile: nothing to change
             fs::remove(&lock_path)?;
@@ -191,12 +194,16 @@ pub fn needs(netns: &Netns, applied: &Netns) -> BTreeMap<LinkName, Need> {
     needs
 }
 
-fn hint_links(netns: &Netns) -> String {
-    let names: Vec<String> = netns.needs().keys().map(ToString::to_string).collect();
-    format!(
-        "hint: `networkctl status {}` shows what networkd makes of it; `netns-networkd sync` mends bridges of the configuration",
-        names.join(" ")
-    )
+/// Says of a failure where in the configuration it comes from, and what networkd knows of the link of the host that it is about.
+fn explained(doing: &str, name: &NetnsName, netns: &Netns, error: Error) -> Error {
+    let subject = error.downcast_ref::<About>().map(|about| about.subject.clone());
+    let place = subject.as_ref().map_or(netns.source.as_str(), |subject| netns.place_of(subject)).to_owned();
+    let view = match &subject {
+        Some(Subject::OnHost(link)) => networkd::view(link, netns.needs().get(link) == Some(&Need::Bridge)),
+        _ => Vec::new(),
+    };
+    let error = view.into_iter().rev().fold(error, Error::context);
+    error.context(OfNetns { what: format!("failed to {doing} netns '{name}'"), place })
 }
 
 fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
@@ -207,7 +214,7 @@ fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
         rename_given_back(&mut host, &left)?;
         nftables::forget(name)?;
     }
-    let on_host = host.links(&netns.needs()).with_context(|| hint_links(&netns))?;
+    let on_host = host.links(&netns.needs())?;
     resolve(name, &mut netns, &mut host, &on_host, &Netns::default())?;
     write_applied(name, &netns)?;
     let changes = diff_netns(&Netns::default(), &netns);
@@ -250,7 +257,7 @@ fn note_parameters(netns: &mut Netns) -> Result<bool> {
 fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) -> Result<Vec<NetnsChange>> {
     let mut host = Host::open()?;
     let before = read_applied(name)?.unwrap_or_default();
-    let mut on_host = host.links(&needs(&record, &before)).with_context(|| hint_links(&record))?;
+    let mut on_host = host.links(&needs(&record, &before))?;
     for parent in record.needs().into_keys() {
         // a run that was killed may not have moved it
         if let Some(link) = netlink::link_by_name(&mut host.socket, parent.as_str())?.filter(|_| !on_host.contains_key(&parent)) {
@@ -276,7 +283,7 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
                 ));
             }
             let mut wanted = netns.clone();
-            wanted.links.retain(|link, _| !stuck.iter().any(|change| link_of(change) == Some(link)));
+            wanted.links.retain(|link, _| !stuck.iter().any(|change| change.link() == Some(link)));
             let mut applied = netns.clone();
             // until a link is gone, it is ours
             for (link_name, link) in &observed.netns.links {
@@ -310,19 +317,6 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
     Ok(all)
 }
 
-/// The link that a change adds, removes, or puts something on.
-fn link_of(change: &NetnsChange) -> Option<&LinkName> {
-    match change {
-        NetnsChange::AddLink { name: link, .. }
-        | NetnsChange::RemoveLink { name: link, .. }
-        | NetnsChange::SetUp { name: link, .. }
-        | NetnsChange::SetWireguard { name: link, .. }
-        | NetnsChange::AddAddress { link, .. }
-        | NetnsChange::SetRoute { link: Some(link), .. } => Some(link),
-        _ => None,
-    }
-}
-
 /// Parts the changes that a running service does not notice from those that would cut it off: a link that has to be made anew, and
 /// a key in a credential that systemd gives to the namespace's unit when that starts.
 #[must_use]
@@ -337,23 +331,8 @@ pub fn live(changes: Vec<NetnsChange>) -> (Vec<NetnsChange>, Vec<NetnsChange>) {
         .filter_map(|c| if let NetnsChange::AddLink { name, link } = c { link.kind.host_end().filter(|_| anew(name)) } else { None })
         .map(|end| end.name.clone())
         .collect();
-    let of_new_end = |change: &NetnsChange| host_end_of(change).is_some_and(|end| new_ends.contains(end));
-    changes.into_iter().partition(|change| !lacks_credential(change) && !link_of(change).is_some_and(anew) && !of_new_end(change))
-}
-
-/// The host end that a change is about.
-fn host_end_of(change: &NetnsChange) -> Option<&LinkName> {
-    match change {
-        NetnsChange::SetHostMac { host_end, .. }
-        | NetnsChange::SetBridge { host_end, .. }
-        | NetnsChange::SetPort { host_end, .. }
-        | NetnsChange::SetVlans { host_end, .. }
-        | NetnsChange::AddHostAddress { host_end, .. }
-        | NetnsChange::RemoveHostAddress { host_end, .. }
-        | NetnsChange::AddHostRoute { host_end, .. }
-        | NetnsChange::RemoveHostRoute { host_end, .. } => Some(host_end),
-        _ => None,
-    }
+    let of_new_end = |change: &NetnsChange| change.host_end().is_some_and(|end| new_ends.contains(end));
+    changes.into_iter().partition(|change| !lacks_credential(change) && !change.link().is_some_and(anew) && !of_new_end(change))
 }
 
 fn lacks_credential(change: &NetnsChange) -> bool {

@@ -22,6 +22,7 @@ use crate::{
         manifest::Manifest,
         netlink::{GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS, GROUP_LINK, Monitor},
         netns::Named,
+        terminal::Waiting,
     },
 };
 
@@ -436,6 +437,7 @@ fn wait_for_links(bus: &Bus, desired: &State, to_come: &BTreeSet<LinkName>) -> R
     let start = Instant::now();
     let mut deadline = start + NETWORKD_WAIT;
     let monitor = Monitor::open(&[GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS])?;
+    let shown = Waiting::new("systemd-networkd", NETWORKD_BUSY_WAIT);
     loop {
         let observed = State { links: host::links(desired.links.keys().cloned())?, ..State::default() };
         let wanted = State { links: desired.links.clone(), ..State::default() };
@@ -446,9 +448,8 @@ fn wait_for_links(bus: &Bus, desired: &State, to_come: &BTreeSet<LinkName>) -> R
             _ => None,
         });
         let waits_for: Vec<_> = waits_for.collect();
-        if waits_for.is_empty() {
-            return Ok(());
-        }
+        let Some(first) = waits_for.first() else { return Ok(()) };
+        shown.is_for(format!("systemd-networkd sets up link '{first}'"));
         if !Monitor::wait(&[&monitor], deadline)? {
             if start.elapsed() > NETWORKD_BUSY_WAIT || !waits_for.iter().any(|name| host::is_configuring(bus, name)) {
                 return Ok(());

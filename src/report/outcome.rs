@@ -46,6 +46,8 @@ pub struct Failure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     pub message: String,
+    /// What else is known of it: networkd's view, where it is networkd's to do.
+    pub notes: Vec<String>,
     /// What to do about it.
     pub hints: Vec<String>,
     /// What could stand there in the configuration.
@@ -82,6 +84,7 @@ impl Failure {
         if let Some(Faults(faults)) = error.downcast_ref::<Faults>() {
             let reason = |fault: &config::Fault| Reason {
                 message: fault.message.clone(),
+                notes: Vec::new(),
                 hints: fault.help.iter().cloned().collect(),
                 allowed: fault.allowed.clone(),
                 place: Some((&fault.place).into()),
@@ -98,12 +101,14 @@ impl Failure {
 }
 
 impl Reason {
-    /// Takes a text apart: a message, and hints on lines of their own.
+    /// Takes a text apart: a message, then notes and hints on lines of their own.
     #[must_use]
     pub fn of_text(text: &str) -> Self {
-        let mut parts = text.split("\n  hint: ");
-        let message = parts.next().unwrap_or_default().to_owned();
-        Self { message, hints: parts.map(str::to_owned).collect(), allowed: None, place: None, other_place: None }
+        let mut hints = text.split("\n  hint: ");
+        let mut notes = hints.next().unwrap_or_default().split("\n  note: ").map(str::to_owned);
+        let message = notes.next().unwrap_or_default();
+        let (notes, hints) = (notes.collect(), hints.map(str::to_owned).collect());
+        Self { message, notes, hints, allowed: None, place: None, other_place: None }
     }
 }
 

@@ -1,11 +1,17 @@
 //! D-Bus: systemd's manager and networkd's. Connected when needed; every call has a deadline.
 
-use std::{collections::HashMap, future::Future, process::Command, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::{runtime::Runtime, task::JoinHandle};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 
+use super::terminal::Waiting;
 use crate::model::{NetnsName, UnitName};
 
 /// For a question: both daemons answer at once, but may be busy loading units.
@@ -111,6 +117,18 @@ pub struct NetnsUnit {
     pub bound_by: Vec<String>,
 }
 
+/// What a unit's files make of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnitFiles {
+    /// `enabled`, `disabled`, `masked`, …
+    pub state: String,
+    /// The unit's file and its drop-ins, in the order in which they count.
+    pub paths: Vec<String>,
+    pub binds_to: Vec<String>,
+    pub after: Vec<String>,
+    pub network_namespace_path: String,
+}
+
 /// What only a socket unit has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadedSocket {
@@ -144,7 +162,9 @@ impl Bus {
     }
 
     fn call<T>(&self, limit: Duration, what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T> {
+        let shown = Waiting::new(what, limit);
         let answer = self.runtime.block_on(async { tokio::time::timeout(limit, call).await });
+        drop(shown);
         match answer {
             Ok(answer) => answer.with_context(|| format!("failed to {what}")),
             Err(_) => bail!("failed to {what}: no answer within {} s", limit.as_secs()),
@@ -322,6 +342,36 @@ impl Bus {
         Ok(found)
     }
 
+    /// Gives what the files of units make of them, in the order of the question.
+    pub fn unit_files(&self, names: &[String]) -> Result<Vec<UnitFiles>> {
+        let mut all = Vec::new();
+        for some in names.chunks(AT_ONCE) {
+            let units: Vec<&str> = some.iter().map(String::as_str).collect();
+            let listed =
+                self.call(ANSWER, "list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&units).await })?;
+            let reading = some.iter().zip(listed).map(|(name, (.., path, _, _, _))| {
+                self.runtime.spawn(read_files(self.connection.clone(), path, name.ends_with(".socket")))
+            });
+            all.extend(self.call(ANSWER, "read the properties of units", self::all(reading.collect()))?);
+        }
+        Ok(all)
+    }
+
+    /// Asks NetworkManager which links it manages.
+    pub fn managed_by_network_manager(&self) -> Result<BTreeMap<String, bool>> {
+        let objects = self.call(ANSWER, "ask NetworkManager for its devices", async {
+            let builder = fdo::ObjectManagerProxy::builder(&self.connection).destination("org.freedesktop.NetworkManager");
+            builder.path("/org/freedesktop").build().await?.get_managed_objects().await.map_err(zbus::Error::from)
+        })?;
+        let mut devices = BTreeMap::new();
+        for properties in objects.values().filter_map(|interfaces| interfaces.get("org.freedesktop.NetworkManager.Device")) {
+            let name = properties.get("Interface").and_then(|value| String::try_from(value.clone()).ok());
+            let managed = properties.get("Managed").and_then(|value| bool::try_from(value.clone()).ok());
+            devices.extend(name.zip(managed));
+        }
+        Ok(devices)
+    }
+
     /// Gives the state of units, loading them where need be; templates, which are never loaded, are left out.
     pub fn units(&self, names: &[UnitName]) -> Result<HashMap<UnitName, LoadedUnit>> {
         let listable: Vec<&str> = names.iter().filter(|n| !n.is_template()).map(UnitName::as_str).collect();
@@ -393,13 +443,42 @@ async fn all<T>(reading: Vec<JoinHandle<zbus::Result<T>>>) -> zbus::Result<Vec<T
 
 /// Lists the units that are bound to one.
 async fn bound_by(connection: Connection, path: OwnedObjectPath) -> zbus::Result<Vec<String>> {
-    let proxy = fdo::PropertiesProxy::builder(&connection).destination("org.freedesktop.systemd1").path(path.as_ref()).build().await?;
-    let mut units = Vec::new();
-    for property in ["BoundBy", "RequiredBy"] {
-        let value = proxy.get("org.freedesktop.systemd1.Unit".try_into()?, property).await?;
-        units.extend(Vec::<String>::try_from(value).unwrap_or_default());
+    let properties = Properties::of(&connection, path).await?;
+    Ok([properties.list(UNIT, "BoundBy").await?, properties.list(UNIT, "RequiredBy").await?].concat())
+}
+
+/// The properties of one unit.
+struct Properties(fdo::PropertiesProxy<'static>);
+
+/// The interface of what every unit has.
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+
+impl Properties {
+    async fn of(connection: &Connection, path: OwnedObjectPath) -> zbus::Result<Self> {
+        fdo::PropertiesProxy::builder(connection).destination("org.freedesktop.systemd1").path(path).build().await.map(Self)
     }
-    Ok(units)
+
+    /// Reads a property; none if a unit has no such thing: one that could not be loaded, or of an older systemd.
+    async fn value<T: TryFrom<OwnedVariant>>(&self, interface: &str, property: &str) -> zbus::Result<Option<T>> {
+        match self.0.get(interface.try_into()?, property).await {
+            Ok(value) => Ok(value.try_into().ok()),
+            Err(fdo::Error::UnknownProperty(_) | fdo::Error::UnknownInterface(_)) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    async fn list(&self, interface: &str, property: &str) -> zbus::Result<Vec<String>> {
+        Ok(self.value(interface, property).await?.unwrap_or_default())
+    }
+
+    async fn text(&self, interface: &str, property: &str) -> zbus::Result<String> {
+        Ok(self.value(interface, property).await?.unwrap_or_default())
+    }
+}
+
+/// The interface of what only units of a type have.
+fn interface_of(is_socket: bool) -> &'static str {
+    if is_socket { "org.freedesktop.systemd1.Socket" } else { "org.freedesktop.systemd1.Service" }
 }
 
 /// Reads those properties of a unit that matter here. One by one: `GetAll` of a service takes 4 ms, for it also looks at the
@@ -410,41 +489,43 @@ async fn read_unit(
     name: UnitName,
     mut unit: LoadedUnit,
 ) -> zbus::Result<(UnitName, LoadedUnit)> {
-    let kind = if name.is_socket() { "org.freedesktop.systemd1.Socket" } else { "org.freedesktop.systemd1.Service" };
-    let proxy = fdo::PropertiesProxy::builder(&connection).destination("org.freedesktop.systemd1").path(path.as_ref()).build().await?;
-    let get = async |interface: &str, property: &str| -> zbus::Result<Option<OwnedVariant>> {
-        match proxy.get(interface.try_into()?, property).await {
-            Ok(value) => Ok(Some(value)),
-            // of a socket, of a unit that could not be loaded, or of an older systemd
-            Err(fdo::Error::UnknownProperty(_) | fdo::Error::UnknownInterface(_)) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
-    };
-    let general = "org.freedesktop.systemd1.Unit";
-    let list = |value: Option<OwnedVariant>| value.and_then(|v| Vec::<String>::try_from(v).ok()).unwrap_or_default();
-    let text = |value: Option<OwnedVariant>| value.and_then(|v| String::try_from(v).ok()).unwrap_or_default();
-    unit.binds_to = list(get(general, "BindsTo").await?);
-    unit.after = list(get(general, "After").await?);
-    unit.triggered_by = list(get(general, "TriggeredBy").await?);
-    unit.joins_namespace_of = list(get(general, "JoinsNamespaceOf").await?);
-    unit.network_namespace_path = text(get(kind, "NetworkNamespacePath").await?);
+    let kind = interface_of(name.is_socket());
+    let properties = Properties::of(&connection, path).await?;
+    unit.binds_to = properties.list(UNIT, "BindsTo").await?;
+    unit.after = properties.list(UNIT, "After").await?;
+    unit.triggered_by = properties.list(UNIT, "TriggeredBy").await?;
+    unit.joins_namespace_of = properties.list(UNIT, "JoinsNamespaceOf").await?;
+    unit.network_namespace_path = properties.text(kind, "NetworkNamespacePath").await?;
     if name.is_socket() && unit.load_state == "loaded" {
-        let listen = get(kind, "Listen").await?.and_then(|v| Vec::<(String, String)>::try_from(v).ok()).unwrap_or_default();
+        let listen: Vec<(String, String)> = properties.value(kind, "Listen").await?.unwrap_or_default();
         unit.socket = Some(LoadedSocket {
             listen: listen.into_iter().map(|(_, address)| address).collect(),
-            accept: get(kind, "Accept").await?.and_then(|v| bool::try_from(v).ok()).unwrap_or_default(),
-            triggers: list(get(general, "Triggers").await?),
-            enabled: text(get(general, "UnitFileState").await?) == "enabled",
+            accept: properties.value(kind, "Accept").await?.unwrap_or_default(),
+            triggers: properties.list(UNIT, "Triggers").await?,
+            enabled: properties.text(UNIT, "UnitFileState").await? == "enabled",
         });
     }
     if unit.running {
-        unit.active_since = get(general, "ActiveEnterTimestamp").await?.and_then(|v| u64::try_from(v).ok()).unwrap_or_default();
-        unit.control_group = text(get(kind, "ControlGroup").await?);
+        unit.active_since = properties.value(UNIT, "ActiveEnterTimestamp").await?.unwrap_or_default();
+        unit.control_group = properties.text(kind, "ControlGroup").await?;
         if !name.is_socket() {
-            unit.main_pid = get(kind, "MainPID").await?.and_then(|v| u32::try_from(v).ok()).filter(|pid| *pid != 0);
+            unit.main_pid = properties.value(kind, "MainPID").await?.filter(|pid| *pid != 0);
         }
     }
     Ok((name, unit))
+}
+
+async fn read_files(connection: Connection, path: OwnedObjectPath, is_socket: bool) -> zbus::Result<UnitFiles> {
+    let properties = Properties::of(&connection, path).await?;
+    let file = Some(properties.text(UNIT, "FragmentPath").await?).filter(|path| !path.is_empty());
+    let drop_ins = properties.list(UNIT, "DropInPaths").await?;
+    Ok(UnitFiles {
+        state: properties.text(UNIT, "UnitFileState").await?,
+        paths: file.into_iter().chain(drop_ins).collect(),
+        binds_to: properties.list(UNIT, "BindsTo").await?,
+        after: properties.list(UNIT, "After").await?,
+        network_namespace_path: properties.text(interface_of(is_socket), "NetworkNamespacePath").await?,
+    })
 }
 
 enum Verb<'a> {

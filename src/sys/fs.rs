@@ -12,6 +12,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
+use super::terminal::Waiting;
+
 /// Where the host's files are: `/`, or the folder of an image (`--root`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root(PathBuf);
@@ -251,9 +253,12 @@ impl Lock {
         loop {
             let mut options = OpenOptions::new();
             let file = options.create(true).truncate(false).write(true).mode(0o600).open(path).with_context(failed)?;
+            let mut shown = None;
             loop {
-                match flock(&file, FlockOperation::LockExclusive) {
+                let how = if shown.is_none() { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::LockExclusive };
+                match flock(&file, how) {
                     Err(rustix::io::Errno::INTR) => {}
+                    Err(rustix::io::Errno::WOULDBLOCK) => shown = Some(Waiting::new("another netns-networkd is at work", None)),
                     other => break other.with_context(failed)?,
                 }
             }

@@ -6,18 +6,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow};
 use rustix::io::Errno;
 
 use super::{
     netlink::{self, Batch, GROUP_LINK, KernelLink, Monitor, Numbers, Request, Side, Socket},
     nftables,
     observe::Observed,
-    ready, sysctl, wireguard,
+    ready, sysctl,
+    terminal::Waiting,
+    wireguard,
 };
 use crate::{
     diff::NetnsChange,
-    model::{Dad, Kind, LinkName, Need, Netns, NetnsName},
+    error::About,
+    model::{Dad, Kind, LinkName, Need, Netns, NetnsName, Subject},
 };
 
 /// How long `up` waits for a bridge or parent that networkd or somebody else is still to make.
@@ -52,10 +55,13 @@ impl Host {
             let mut found = BTreeMap::new();
             let mut missing = None;
             for (name, need) in needs {
+                let about = |error: Error| Err(About::link(Subject::OnHost(name.clone()), error));
                 match netlink::link_by_name(&mut self.socket, name.as_str())? {
-                    Some(link) if *need == Need::Bridge && link.kind.as_deref() != Some("bridge") => bail!("link '{name}' is not a bridge"),
+                    Some(link) if *need == Need::Bridge && link.kind.as_deref() != Some("bridge") => {
+                        return about(anyhow!("link '{name}' is not a bridge"));
+                    }
                     Some(link) if *need == Need::There && link.name != name.as_str() => {
-                        bail!("{}", other_name(name, &link.name));
+                        return about(anyhow!("{}", other_name(name, &link.name)));
                     }
                     Some(link) if link.up || *need == Need::There => {
                         found.insert(name.clone(), link);
@@ -66,13 +72,14 @@ impl Host {
             }
             let Some((name, need, why)) = missing else { return Ok(found) };
             // subscribe first and look once more, or what happens in between is missed
-            let Some(monitor) = &monitor else {
-                monitor = Some(Monitor::open(&[GROUP_LINK])?);
+            let what = if *need == Need::Bridge { "bridge" } else { "link" };
+            let Some((monitor, _waiting)) = &monitor else {
+                monitor = Some((Monitor::open(&[GROUP_LINK])?, Waiting::new(format!("{what} '{name}' {why}"), LINK_WAIT)));
                 continue;
             };
             if !Monitor::wait(&[monitor], deadline)? {
-                let what = if *need == Need::Bridge { "bridge" } else { "link" };
-                bail!("{what} '{name}' {why}, after waiting {} s for it", LINK_WAIT.as_secs());
+                let error = anyhow!("{what} '{name}' {why}, after waiting {} s for it", LINK_WAIT.as_secs());
+                return Err(About::link(Subject::OnHost(name.clone()), error));
             }
         }
     }
@@ -236,21 +243,21 @@ struct Queue<'a> {
 
 impl<'a> Queue<'a> {
     fn make(&mut self, change: &'a NetnsChange, numbers: &Numbers) -> Result<()> {
-        let failed = || format!("failed to {change}");
+        let failed = |error| failed(change, error);
         if let NetnsChange::SetSysctl { key, value } = change {
             self.flush()?;
             return sysctl::write(key, value);
         }
         if let NetnsChange::SetRuleset { .. } = change {
             self.flush()?;
-            return (self.ruleset)().with_context(failed);
+            return (self.ruleset)().map_err(failed);
         }
         if let NetnsChange::SetWireguard { name, wireguard } = change {
             self.flush()?;
             let before = self.before.links.get(name).and_then(|link| link.kind.wireguard()).cloned().unwrap_or_default();
-            return numbers.link(name).and_then(|index| wireguard::set(index, &before, wireguard)).with_context(failed);
+            return numbers.link(name).and_then(|index| wireguard::set(index, &before, wireguard)).map_err(failed);
         }
-        for request in netlink::requests(change, numbers).with_context(failed)? {
+        for request in netlink::requests(change, numbers).map_err(failed)? {
             self.push(Some(change), request)?;
         }
         Ok(())
@@ -292,14 +299,27 @@ impl<'a> Queue<'a> {
                 _ => false,
             };
             if !unchanged {
-                let what = change.map_or_else(|| "prepare the links".to_owned(), ToString::to_string);
                 let busy = refusal.errno == Errno::ADDRINUSE;
-                let failed = if busy { Err(refusal).context(wireguard::PORT_IN_USE) } else { Err(refusal.into()) };
-                return failed.with_context(|| format!("failed to {what}"));
+                let error = Error::from(refusal);
+                let error = if busy { error.context(wireguard::PORT_IN_USE) } else { error };
+                return Err(match change {
+                    Some(change) => failed(change, error),
+                    None => error.context("failed to prepare the links"),
+                });
             }
         }
         Ok(())
     }
+}
+
+/// Says what failed, and which link that is about.
+fn failed(change: &NetnsChange, error: Error) -> Error {
+    let inside = change.link().cloned().map(Subject::Inside);
+    let error = match inside.or_else(|| change.host_end().cloned().map(Subject::OnHost)) {
+        Some(subject) => About::link(subject, error),
+        None => error,
+    };
+    error.context(format!("failed to {change}"))
 }
 
 /// Lists the links whose duplicate detection is shortened for the addresses that they get now: 0.1 s instead of 1-2 s. The timer

@@ -4,15 +4,21 @@
 
 pub mod bus;
 pub mod enter;
+pub mod firewall;
 pub mod fs;
 pub mod host_end;
 pub mod inside;
+pub mod journal;
+pub mod kernel;
 pub mod key;
 pub mod manifest;
 pub mod netlink;
 pub mod netns;
+pub mod networkd;
 pub mod nftables;
 pub mod observe;
+pub mod processes;
+pub mod program;
 pub mod ready;
 pub mod sysctl;
 pub mod terminal;

@@ -43,11 +43,15 @@ pub enum Found {
     Netns(OwnedFd),
 }
 
-/// Looks at the path of a named namespace. A file there proves nothing; only nsfs does (`NSFS_MAGIC`, statfs(2)).
+/// Looks at the path of a named namespace.
 pub fn find(name: &NetnsName) -> Result<Found> {
+    find_at(&path(name))
+}
+
+/// Looks at a path. A file there proves nothing; only nsfs does (`NSFS_MAGIC`, statfs(2)).
+pub fn find_at(path: &Path) -> Result<Found> {
     const NSFS_MAGIC: u64 = 0x6e73_6673;
-    let path = path(name);
-    let file = match OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(&path) {
+    let file = match OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(e) => return Err(e).with_context(|| format!("failed to open {}", path.display())),
@@ -169,8 +173,8 @@ pub fn remove(name: &NetnsName) -> Result<()> {
 /// The namespaces that have a name, to compare those of processes with.
 #[derive(Debug, Default)]
 pub struct Named {
-    host: Option<(u64, u64)>,
-    names: BTreeMap<(u64, u64), NetnsName>,
+    host: Option<Identity>,
+    names: BTreeMap<Identity, NetnsName>,
 }
 
 impl Named {
@@ -192,6 +196,11 @@ impl Named {
     }
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
+/// What tells namespaces apart as long as they exist: device and inode.
+pub type Identity = (u64, u64);
+
+/// Gives the identity of a namespace by a file that stands for it.
+#[must_use]
+pub fn identity(path: &Path) -> Option<Identity> {
     fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
 }

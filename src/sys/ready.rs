@@ -2,14 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use ipnet::IpNet;
 
 use super::{
     inside::Host,
     netlink::{self, GROUP_IPV6_ADDRESS, GROUP_LINK, Monitor, Numbers, PortState, Socket},
+    terminal::Waiting,
 };
-use crate::model::{Dad, LinkName, Netns};
+use crate::{
+    error::About,
+    model::{Dad, LinkName, Netns, Subject},
+};
 
 /// How long `up` waits until addresses are usable and ports forward: with spanning tree a port listens and learns for twice the
 /// forward delay, 30 s, before it forwards.
@@ -46,31 +50,33 @@ pub fn wait(host: &mut Host, inner: &mut Socket, list: &List) -> Result<()> {
         return Ok(());
     }
     let deadline = Instant::now() + READY_WAIT;
-    let mut monitors: Option<(Monitor, Monitor)> = None;
+    let mut monitors: Option<(Monitor, Monitor, Waiting)> = None;
     loop {
-        let Some(waiting) = not_ready(host, inner, list)? else { return Ok(()) };
+        let Some((subject, waiting)) = not_ready(host, inner, list)? else { return Ok(()) };
         // subscribe first and look once more, or what happens in between is missed
-        let Some((here, there)) = &monitors else {
+        let Some((here, there, shown)) = &monitors else {
             let there = super::netns::inside(&host.netns, || Monitor::open(&[GROUP_LINK]))?;
-            monitors = Some((Monitor::open(&[GROUP_IPV6_ADDRESS])?, there));
+            monitors = Some((Monitor::open(&[GROUP_IPV6_ADDRESS])?, there, Waiting::new(&waiting, READY_WAIT)));
             continue;
         };
+        shown.is_for(&waiting);
         if !Monitor::wait(&[here, there], deadline)? {
-            bail!("{waiting}, after waiting {} s for it", READY_WAIT.as_secs());
+            return Err(About::link(subject, anyhow!("{waiting}, after waiting {} s for it", READY_WAIT.as_secs())));
         }
     }
 }
 
 /// Names the first thing that is not usable yet; none if all are. A duplicate address is an error at once.
-fn not_ready(host: &mut Host, inner: &mut Socket, list: &List) -> Result<Option<String>> {
+fn not_ready(host: &mut Host, inner: &mut Socket, list: &List) -> Result<Option<(Subject, String)>> {
     for (port, bridge) in &list.ports {
+        let subject = Subject::OnHost(port.clone());
         let Some(link) = netlink::link_by_name(&mut host.socket, port.as_str())? else {
-            bail!("host end '{port}' has gone");
+            return Err(About::link(subject, anyhow!("host end '{port}' has gone")));
         };
         match link.port {
             Some(PortState::Forwarding) => {}
-            Some(PortState::Not) => return Ok(Some(format!("host end '{port}' does not forward frames in bridge '{bridge}'"))),
-            None => return Ok(Some(format!("host end '{port}' is not a port of bridge '{bridge}'"))),
+            Some(PortState::Not) => return Ok(Some((subject, format!("host end '{port}' does not forward frames in bridge '{bridge}'")))),
+            None => return Ok(Some((subject, format!("host end '{port}' is not a port of bridge '{bridge}'")))),
         }
     }
     if list.addresses.is_empty() {
@@ -78,14 +84,18 @@ fn not_ready(host: &mut Host, inner: &mut Socket, list: &List) -> Result<Option<
     }
     let states = netlink::addresses(inner)?;
     for (index, link, address) in &list.addresses {
+        let subject = Subject::Inside(link.clone());
         let Some(state) = states.iter().find(|s| s.index == *index && s.address.address == *address) else {
-            bail!("address {address} has gone from link '{link}'");
+            return Err(About::link(subject, anyhow!("address {address} has gone from link '{link}'")));
         };
         if state.duplicate {
-            bail!("address {address} of link '{link}' is used by somebody else on its network (duplicate address detection)");
+            let error = anyhow!("address {address} of link '{link}' is used by somebody else on its network (duplicate address detection)");
+            let hint =
+                format!("hint: `ip -6 neigh show {}` on another host of that network shows the MAC address of who has it", address.addr());
+            return Err(About::link(subject, error.context(hint)));
         }
         if state.tentative {
-            return Ok(Some(format!("address {address} of link '{link}' is still being checked for duplicates")));
+            return Ok(Some((subject, format!("address {address} of link '{link}' is still being checked for duplicates"))));
         }
     }
     Ok(None)

@@ -2,7 +2,9 @@
 
 use std::{
     io::{IsTerminal, Write, stderr, stdin, stdout},
-    time::Duration,
+    sync::mpsc::{self, RecvTimeoutError, Sender},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -26,8 +28,7 @@ pub fn colors(choice: ColorChoice) -> (bool, bool) {
 #[must_use]
 pub fn width() -> Option<usize> {
     let number = |text: std::ffi::OsString| text.to_str()?.parse().ok().filter(|columns| *columns > 0);
-    let size = || rustix::termios::tcgetwinsize(stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0);
-    stdout().is_terminal().then(|| std::env::var_os("COLUMNS").and_then(number).or_else(size).unwrap_or(80))
+    stdout().is_terminal().then(|| std::env::var_os("COLUMNS").and_then(number).or_else(|| columns(stdout())).unwrap_or(80))
 }
 
 /// Tells whether the locale says that more than ASCII can be shown.
@@ -49,10 +50,90 @@ pub fn print(text: &str) {
     }
 }
 
+/// A line on standard error that says what is waited for, and for how long; written anew each second, and gone when this is. Only on a
+/// terminal, and only if it takes long enough for a person to wonder.
+#[derive(Debug)]
+pub struct Waiting(Option<(Sender<String>, JoinHandle<()>)>);
+
+/// What is over sooner needs no line.
+const PATIENCE: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_secs(1);
+
+impl Waiting {
+    /// Begins to wait, for `limit` if there is one.
+    #[must_use]
+    pub fn new(what: impl Into<String>, limit: impl Into<Option<Duration>>) -> Self {
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        if !stderr().is_terminal() || is_dumb {
+            return Self(None);
+        }
+        let (sender, words) = mpsc::channel();
+        let (mut what, start) = (what.into(), Instant::now());
+        let of = limit.into().map(|limit| format!(" of {} s", limit.as_secs())).unwrap_or_default();
+        let thread = thread::spawn(move || {
+            let (mut next, mut is_shown) = (start + PATIENCE, false);
+            loop {
+                match words.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                    Ok(now) => what = now,
+                    Err(RecvTimeoutError::Timeout) => {
+                        let line = format!("waiting: {what} ({} s{of})", start.elapsed().as_secs());
+                        show(&fit(&line, columns(stderr()).unwrap_or(80)));
+                        (next, is_shown) = (Instant::now() + TICK, true);
+                    }
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            if is_shown {
+                clear_line();
+            }
+        });
+        Self(Some((sender, thread)))
+    }
+
+    /// Says that something else is waited for now.
+    pub fn is_for(&self, what: impl Into<String>) {
+        if let Some((sender, _)) = &self.0 {
+            let _ = sender.send(what.into());
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some((sender, thread)) = self.0.take() {
+            drop(sender);
+            // the line is gone before anything else is written
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Takes away what was shown last.
+pub fn clear_line() {
+    show("");
+}
+
+/// Writes a line over the one that is there.
+fn show(line: &str) {
+    let mut err = stderr().lock();
+    let _ = write!(err, "\r\x1b[K{line}").and_then(|()| err.flush());
+}
+
+/// Cuts a line to what fits: one that is broken could not be written over.
+fn fit(line: &str, columns: usize) -> String {
+    // control characters would move the cursor
+    let visible = line.chars().map(|c| if c.is_control() { ' ' } else { c });
+    visible.take(columns.saturating_sub(1)).collect()
+}
+
+fn columns(terminal: impl std::os::fd::AsFd) -> Option<usize> {
+    rustix::termios::tcgetwinsize(terminal).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// Tells whether somebody can be asked something.
 #[must_use]
 pub fn can_ask() -> bool {
-    stdin().is_terminal() && stdout().is_terminal()
+    stdin().is_terminal() && stderr().is_terminal()
 }
 
 /// What somebody answered to a question.
@@ -64,10 +145,9 @@ pub enum Answer {
     None,
 }
 
-/// Asks a question, on the line where the last one is, and waits for the answer.
+/// Asks a question on standard error, over the line where the last one is, and waits for the answer.
 pub fn ask(question: &str, limit: Duration) -> Result<Answer> {
-    print!("{question}");
-    stdout().flush().context("failed to ask")?;
+    show(question);
     let timeout = Timespec { tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: limit.subsec_nanos().into() };
     match poll(&mut [PollFd::new(&stdin(), PollFlags::IN)], Some(&timeout)) {
         Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(Answer::None),
@@ -86,4 +166,16 @@ pub fn on_interrupt(work: impl FnOnce() -> u8 + Send + 'static) {
             std::process::exit(work().into());
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_written_over_fits() {
+        assert_eq!(fit("waiting: x", 80), "waiting: x");
+        assert_eq!(fit("wait\nfor é", 10), "wait for ");
+        assert_eq!(fit("x", 0), "");
+    }
 }

@@ -117,15 +117,32 @@ impl Lab {
         self.run(&[&["journalctl", "--boot", "--no-pager", "--lines=40", "--output=cat"], units.as_slice()].concat()).stdout
     }
 
-    /// Returns what programs of an identifier write to the journal while `work` runs.
+    /// Returns what programs of an identifier write to the journal while `work` runs, each entry with a newline behind it.
+    #[track_caller]
+    pub fn journal_of(&self, identifier: &str, work: impl FnOnce()) -> String {
+        let entries = self.entries_of(identifier, work);
+        // one with control characters is a list of bytes
+        let bytes = |message: &serde_json::Value| -> Option<Vec<u8>> {
+            message.as_array()?.iter().map(|byte| byte.as_u64().and_then(|byte| byte.try_into().ok())).collect()
+        };
+        let text = |message: &serde_json::Value| match message.as_str() {
+            Some(text) => text.to_owned(),
+            None => String::from_utf8_lossy(&bytes(message).expect("a text or bytes")).into_owned(),
+        };
+        entries.iter().map(|entry| text(&entry["MESSAGE"]) + "\n").collect()
+    }
+
+    /// The same as entries with all their fields.
     ///
     /// journalctl's own choice of an identifier is no use: 252 leaves out the first line after a cursor that is another's.
     #[track_caller]
-    pub fn journal_of(&self, identifier: &str, work: impl FnOnce()) -> String {
-        let journal = "journalctl --sync; journalctl --boot --quiet --no-hostname --cursor-file=/run/lab-cursor";
+    pub fn entries_of(&self, identifier: &str, work: impl FnOnce()) -> Vec<serde_json::Value> {
+        let journal = "journalctl --sync; journalctl --boot --quiet --output=json --cursor-file=/run/lab-cursor";
         let _ = self.sh(&format!("rm -f /run/lab-cursor; {journal} --lines=0")).ok();
         work();
-        self.sh(&format!("{journal} | sed -n 's/^[A-Z][a-z]* *[0-9]* [0-9:]* {identifier}\\[[0-9]*\\]: //p'")).ok().stdout
+        let entries = self.sh(journal).ok().stdout;
+        let entries = entries.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+        entries.filter(|entry: &serde_json::Value| entry["SYSLOG_IDENTIFIER"] == identifier).collect()
     }
 
     /// Starts units; when one does not start, the panic has the journal of all, and of their namespaces.

@@ -88,9 +88,11 @@ pub fn wild_netns() -> impl Strategy<Value = Netns> {
     let rules = btree_set(rule, 0..3);
     let links = btree_map(link_name(), wild_link(), 0..4);
     let addresses = vec(wild_address(), 0..3);
-    (any::<String>(), (texts(), texts()), option::of(ruleset), addresses, vec(route(), 0..3), rules, links).prop_map(
-        |(source, (sysctl, sysctl_before), ruleset, loopback_addresses, routes, rules, links)| Netns {
+    let sources = (any::<String>(), btree_map(link_name(), any::<String>(), 0..4));
+    (sources, (texts(), texts()), option::of(ruleset), addresses, vec(route(), 0..3), rules, links).prop_map(
+        |((source, places), (sysctl, sysctl_before), ruleset, loopback_addresses, routes, rules, links)| Netns {
             source,
+            places,
             sysctl,
             sysctl_before,
             ruleset,
@@ -374,7 +376,8 @@ pub fn netns(observed: bool) -> impl Strategy<Value = Netns> {
                 }
             }
             let source = "/etc/netns-networkd/a.toml:1".to_owned();
-            Netns { source, sysctl, sysctl_before: BTreeMap::new(), ruleset, loopback_addresses, routes, rules, links }
+            let places = links.keys().map(|link| (link.clone(), source.clone())).collect();
+            Netns { source, places, sysctl, sysctl_before: BTreeMap::new(), ruleset, loopback_addresses, routes, rules, links }
         },
     )
 }

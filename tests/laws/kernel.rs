@@ -209,7 +209,7 @@ pub fn apply(before: &Netns, changes: &[NetnsChange]) -> Netns {
 /// forgotten.
 #[track_caller]
 pub fn assert_same(got: &Netns, wanted: &Netns) {
-    let Netns { source: _, sysctl, sysctl_before: _, ruleset, loopback_addresses, routes: _, rules, links } = wanted;
+    let Netns { source: _, places: _, sysctl, sysctl_before: _, ruleset, loopback_addresses, routes: _, rules, links } = wanted;
     assert_eq!(got.links.keys().collect::<Vec<_>>(), links.keys().collect::<Vec<_>>());
     for (key, value) in sysctl {
         assert_eq!(got.sysctl.get(key), Some(value), "{key}");

@@ -15,7 +15,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo},
-        link::{InfoData, InfoVeth, IpVlanMode, LinkAttribute, LinkMessage, MacVlanMode, Prop},
+        link::{InfoData, InfoKind, InfoVeth, IpVlanMode, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode, Prop},
         neighbour_table::{NeighbourTableAttribute, NeighbourTableMessage, NeighbourTableParameter},
         route::{RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType},
         rule::{RuleAction, RuleAttribute, RuleMessage},
@@ -274,6 +274,18 @@ pub fn add_placeholders(socket: &mut Socket, names: &[&LinkName]) -> Result<()> 
         Some(((), refusal)) => Err(refusal).context("failed to make links in a throw-away namespace"),
         None => Ok(()),
     }
+}
+
+/// Tells whether the kernel knows a kind of link, in a throw-away namespace: of one that it does not know it says so before anything
+/// else.
+pub fn knows_kind(kind: &str) -> Result<bool> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName("tried".to_owned()));
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))]));
+    let mut batch = Batch::default();
+    batch.push((), RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL);
+    let refusal = Socket::open()?.request(batch)?.into_iter().next();
+    Ok(refusal.is_none_or(|((), refusal)| refusal.errno != Errno::OPNOTSUPP))
 }
 
 fn by_name(name: &LinkName) -> LinkMessageBuilder<LinkUnspec> {

@@ -1,0 +1,84 @@
+//! Processes and the network namespaces that they are in.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    os::fd::OwnedFd,
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+
+use super::netns::{Identity, identity};
+
+/// A process outside of the host's network namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    pub netns: Identity,
+    /// Its name, as ps(1) shows it.
+    pub command: String,
+    /// The unit that it belongs to, by its control group.
+    pub unit: Option<String>,
+}
+
+/// Lists the processes that are in another network namespace than this one; those of others are left out without root.
+pub fn elsewhere() -> Result<Vec<Process>> {
+    let host = identity(Path::new("/proc/self/ns/net"));
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc").context("failed to list processes")? {
+        let name = entry.context("failed to list processes")?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        // it may go while one looks
+        let Some(netns) = identity(Path::new(&format!("/proc/{pid}/ns/net"))).filter(|netns| Some(*netns) != host) else { continue };
+        let text = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        all.push(Process { pid, netns, command: text("comm").trim().to_owned(), unit: unit_of(&text("cgroup")) });
+    }
+    Ok(all)
+}
+
+/// Gives the unit that this process is of.
+#[must_use]
+pub fn own_unit() -> Option<String> {
+    unit_of(&fs::read_to_string("/proc/self/cgroup").ok()?)
+}
+
+/// Gives the unit of a control group: `0::/system.slice/postfix.service`, also where its processes are in groups below.
+fn unit_of(groups: &str) -> Option<String> {
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let is_unit = |part: &&str| part.rsplit_once('.').is_some_and(|(_, kind)| ["service", "scope"].contains(&kind));
+    // a user's own manager runs in a service of the system, with units of its own below
+    path.split('/').find(is_unit).map(str::to_owned)
+}
+
+/// Opens the network namespace of a process.
+pub fn open_netns(pid: u32) -> Result<OwnedFd> {
+    Ok(File::open(format!("/proc/{pid}/ns/net")).with_context(|| format!("failed to open the netns of process {pid}"))?.into())
+}
+
+/// Sorts processes by their namespaces.
+#[must_use]
+pub fn by_netns(processes: Vec<Process>) -> BTreeMap<Identity, Vec<Process>> {
+    processes.into_iter().fold(BTreeMap::new(), |mut all: BTreeMap<_, Vec<_>>, process| {
+        all.entry(process.netns).or_default().push(process);
+        all
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_of_control_groups() {
+        for (groups, unit) in [
+            ("0::/system.slice/postfix.service\n", Some("postfix.service")),
+            ("1:name=systemd:/x.service\n0::/system.slice/system-a.slice/a@b.service/sub\n", Some("a@b.service")),
+            ("0::/user.slice/user-0.slice/session-3.scope\n", Some("session-3.scope")),
+            ("0::/\n", None),
+            ("", None),
+        ] {
+            assert_eq!(unit_of(groups).as_deref(), unit, "{groups}");
+        }
+    }
+}
