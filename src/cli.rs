@@ -82,7 +82,7 @@ pub struct Sync {
     /// Shows the diff of every file and the actions; changes nothing. Exit code 3 if there is something to do.
     #[arg(long)]
     pub dry_run: bool,
-    /// Also restarts running services whose namespace changed.
+    /// Also restarts what changes only by a restart: services in the wrong place, namespaces whose links are to be made anew.
     #[arg(long)]
     pub restart: bool,
     /// Replaces files that were edited by hand or made by somebody else.

@@ -110,6 +110,12 @@ pub enum NetnsChange {
         /// It is there with another lifetime, which can be changed in place.
         replace: bool,
     },
+    /// Takes an address away and puts it, or what it becomes, back without a moment in which it is not the namespace's.
+    ReplaceAddress {
+        link: LinkName,
+        before: Address,
+        after: Address,
+    },
     RemoveAddress {
         link: LinkName,
         address: Address,
@@ -419,33 +425,38 @@ fn diff_addresses(link: &LinkName, present: &[Address], wanted: &[Address], dad:
     let gone: Vec<_> =
         present.iter().filter(|p| !wanted.contains(p) && !changed.iter().any(|a| a.address == p.address && a.peer == p.peer)).collect();
 
-    for address in &gone {
-        // The kernel knows an IPv6 address of a link by the address alone, an IPv4 address by its prefix length too: what is in
-        // the way goes first. So does an IPv6 address that another link is to have, or that link's duplicate detection finds it
-        // here. Anything else goes last, because the last IPv4 address takes all routes of the link with it.
-        let in_the_way = |a: &&Address| if is_v4(a) { a.address == address.address } else { a.address.addr() == address.address.addr() };
-        let phase = match address.address.addr() {
-            _ if added.iter().any(in_the_way) => &mut phases.links,
-            ip @ IpAddr::V6(_) if phases.wanted.contains(&ip) => &mut phases.first,
-            _ => &mut phases.last,
-        };
+    // The kernel knows an IPv6 address of a link by the address alone, an IPv4 address by its prefix length too.
+    let takes_its_place = |a: &Address, b: &Address| if is_v4(a) { a.address == b.address } else { a.address.addr() == b.address.addr() };
+    // Backwards: when the first IPv4 address of a subnet goes, the kernel makes another one the first, and best only once.
+    for address in gone.iter().rev().filter(|old| !added.iter().any(|new| takes_its_place(old, new))) {
+        // An IPv6 address that another link is to have goes first, or that link's duplicate detection finds it here. Anything else
+        // goes last, because the last IPv4 address takes all routes of the link with it.
+        let ip = address.address.addr();
+        let phase = if ip.is_ipv6() && phases.wanted.contains(&ip) { &mut phases.first } else { &mut phases.last };
         phase.push(remove(address));
     }
     // The kernel prefers the IPv6 address added last and the IPv4 address added first; so that the first of the list is the
     // default source in both families, IPv6 addresses are added backwards.
     let (v4, v6): (Vec<&Address>, Vec<&Address>) = added.iter().copied().partition(|a| is_v4(a));
-    phases.links.extend(v4.iter().chain(v6.iter().rev()).map(|address| add(address, dad, false)));
+    let replace = |before: &Address, after: &Address| {
+        let (before, after) = (before.clone(), after.clone());
+        NetnsChange::ReplaceAddress { link: link.clone(), before, after }
+    };
+    phases.links.extend(v4.iter().chain(v6.iter().rev()).map(|new| match gone.iter().find(|old| takes_its_place(old, new)) {
+        Some(old) => replace(old, new),
+        None => add(new, dad, false),
+    }));
     phases.links.extend(changed.iter().map(|address| add(address, dad, true)));
 
     // On a link that has been there, what is first in the list may not be what the kernel prefers. An address that is taken away
-    // and put back in one batch is the last added again: connections stay, and it has been checked for duplicates already.
+    // and put back is the last added again.
     let kept = present
         .iter()
         .filter(|p| !gone.contains(p))
         .map(|p| changed.iter().copied().find(|c| c.address == p.address && c.peer == p.peer).unwrap_or(p));
     let preferred: Vec<&Address> = v6.iter().copied().chain(kept).chain(v4.iter().copied()).collect();
     let again = out_of_order(&preferred, wanted);
-    phases.links.extend(again.into_iter().flat_map(|address| [remove(address), add(address, Dad::Off, false)]));
+    phases.links.extend(again.into_iter().map(|address| replace(address, address)));
 }
 
 /// Lists the addresses that have to be added once more, so that of each family the kernel prefers the one that is first in `wanted`.
@@ -498,6 +509,7 @@ impl NetnsChange {
             | Self::SetUp { name: link, .. }
             | Self::SetWireguard { name: link, .. }
             | Self::AddAddress { link, .. }
+            | Self::ReplaceAddress { link, .. }
             | Self::RemoveAddress { link, .. }
             | Self::SetRoute { link: Some(link), .. }
             | Self::RemoveRoute { link: Some(link), .. } => Some(link),
@@ -559,6 +571,10 @@ impl fmt::Display for NetnsChange {
             Self::SetWireguard { name, .. } => write!(f, "set keys and peers of WireGuard link '{name}'"),
             Self::AddAddress { link, address, replace: true, .. } => write!(f, "change address {address} of link '{link}'"),
             Self::AddAddress { link, address, .. } => write!(f, "add address {address} to link '{link}'"),
+            Self::ReplaceAddress { link, before, after } if before == after => {
+                write!(f, "move address {after} of link '{link}' to its place among the others")
+            }
+            Self::ReplaceAddress { link, before, after } => write!(f, "replace address {before} by {after} on link '{link}'"),
             Self::RemoveAddress { link, address } => write!(f, "remove address {address} from link '{link}'"),
             Self::SetRoute { link: None, route, replaces: None } => write!(f, "add route {route}"),
             Self::SetRoute { link: Some(link), route, replaces: None } => write!(f, "add route {route} to link '{link}'"),

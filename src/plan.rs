@@ -6,7 +6,7 @@
 //! the end of the holds; links that are no longer wanted. What networkd does not change on its links comes after the namespaces.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
 };
@@ -35,7 +35,8 @@ pub enum Step {
     StartClient(NetnsName),
     RestartClient(NetnsName),
     StopClient(NetnsName),
-    Restart(UnitName),
+    /// All at once, in the order that systemd gives them.
+    Restart(Vec<Restart>),
     /// Sets what networkd does not change on a link that is there.
     SetLink(LinkName),
     RemoveBridge(LinkName),
@@ -56,24 +57,82 @@ pub struct Plan {
     pub pending: Vec<Pending>,
     /// Files that are left alone because somebody else changed or made them.
     pub kept: Vec<Kept>,
+    /// Who is in the namespaces that change while they are up; who makes a plan does not know them.
+    pub users: BTreeMap<NetnsName, BTreeSet<String>>,
 }
 
-/// A process that is not where it should be.
+/// What shows only after a restart. Either it is done, or it is pending.
+///
+/// Whom it concerns, who makes a plan does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restart {
+    pub why: Why,
+    /// The running units that systemd restarts with it.
+    pub with: BTreeSet<String>,
+    /// What is in a namespace and is not restarted with it: it loses its network, for a moment or for good.
+    pub cut_off: BTreeSet<String>,
+}
+
+impl Restart {
+    fn new(why: Why) -> Self {
+        Self { why, with: BTreeSet::new(), cut_off: BTreeSet::new() }
+    }
+
+    /// Says whom it concerns, in words that begin with what happens to them.
+    #[must_use]
+    pub fn along(&self) -> Vec<String> {
+        let list = |units: &BTreeSet<String>| units.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let with = (!self.with.is_empty()).then(|| format!("restarts with it: {}", list(&self.with)));
+        let cut_off = (!self.cut_off.is_empty()).then(|| format!("cuts off: {}", list(&self.cut_off)));
+        with.into_iter().chain(cut_off).collect()
+    }
+}
+
+/// What a restart is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// A unit is not where it should be, or does not see what it should.
+    Unit { name: UnitName, unit: Unit, goal: Unit },
+    /// A namespace has links that cannot be changed while it is up.
+    Netns { name: NetnsName, changes: Vec<NetnsChange> },
+}
+
+impl Why {
+    /// The unit to restart.
+    #[must_use]
+    pub fn unit(&self) -> String {
+        match self {
+            Self::Unit { name, .. } => name.to_string(),
+            Self::Netns { name, .. } => format!("netns@{name}.service"),
+        }
+    }
+}
+
+/// What waits for somebody else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pending {
-    Unit {
+    Restart(Restart),
+    /// It runs in a namespace that nothing binds it to any more, and no restart would change that.
+    Stray {
         name: UnitName,
-        unit: Unit,
-        goal: Unit,
+        netns: NetnsName,
     },
-    Netns {
-        name: NetnsName,
-        change: NetnsChange,
-    },
-    /// Out of the configuration, but its services still run.
+    /// Out of the configuration, but units still need it.
     Retired {
         name: NetnsName,
+        users: BTreeSet<String>,
     },
+}
+
+impl Pending {
+    /// The unit that waits.
+    #[must_use]
+    pub fn unit(&self) -> Option<&UnitName> {
+        match self {
+            Self::Restart(Restart { why: Why::Unit { name, .. }, .. }) | Self::Stray { name, .. } => Some(name),
+            Self::Restart(_) | Self::Retired { .. } => None,
+        }
+    }
 }
 
 /// A file that is not ours to change.
@@ -90,6 +149,12 @@ pub struct Request {
     pub force: bool,
     /// Namespaces that an earlier run holds.
     pub held: BTreeSet<NetnsName>,
+    /// Those of them that are not ended in any case: where not all units are looked at, nobody knows whether they are needed.
+    pub keep: BTreeSet<NetnsName>,
+    /// Namespaces that are there although systemd has stopped them.
+    pub left: BTreeSet<NetnsName>,
+    /// What cannot be changed while namespaces are up.
+    pub stuck: BTreeMap<NetnsName, Vec<NetnsChange>>,
     /// Reload both daemons in any case: an earlier run was cut off before it could.
     pub reload: bool,
 }
@@ -104,7 +169,7 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     let mut plan = Plan::default();
     let (mut files, mut drop_ins, mut after) = (Vec::new(), Vec::new(), Vec::new());
     let (mut networkd, mut systemd) = (request.reload, request.reload);
-    let mut hold = BTreeSet::new();
+    let mut hold = request.left.clone();
     // namespaces that must stay although no unit names them: a process of another binding is still inside
     let mut needed = BTreeSet::new();
     let mut converge = BTreeSet::new();
@@ -160,21 +225,30 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
                         hold.extend(bindings.into_iter().flatten());
                     }
                 }
+                let inside = if let Some(Place::Netns(netns)) = &before.runs_in { Some(netns) } else { None };
                 let moves = before.runs_in != goal.runs_in;
+                if let (Some(netns), None) = (inside, &goal.runs_in) {
+                    hold.extend(Some(netns).filter(|netns| !request.held.contains(*netns)).cloned());
+                    needed.insert(netns.clone());
+                    plan.pending.push(Pending::Stray { name: name.clone(), netns: netns.clone() });
+                    continue;
+                }
                 if before.runs_in.is_some() && (moves || before.etc != goal.etc) {
+                    let why = Why::Unit { name: name.clone(), unit: before.clone(), goal: goal.clone() };
+                    let restart = Restart::new(why);
                     if request.restart {
-                        restarts.push(name.clone());
+                        restarts.push(restart);
                     } else {
-                        if let Some(Place::Netns(netns)) = before.runs_in.as_ref().filter(|_| moves) {
-                            needed.insert(netns.clone());
-                        }
-                        plan.pending.push(Pending::Unit { name: name.clone(), unit: before.clone(), goal: goal.clone() });
+                        needed.extend(inside.filter(|_| moves).cloned());
+                        plan.pending.push(Pending::Restart(restart));
                         if before.bound_to == goal.bound_to {
                             continue;
                         }
                     }
                 }
             }
+            // a restart makes all of it anew
+            Change::Netns { name, .. } if request.restart && request.stuck.contains_key(name) => {}
             Change::Netns { name, .. } => {
                 converge.insert(name.clone());
             }
@@ -183,6 +257,11 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
             Change::Client { name, after: false, .. } => clients.push(Step::StopClient(name.clone())),
         }
         plan.changes.push(change);
+    }
+
+    for (name, changes) in &request.stuck {
+        let restart = Restart::new(Why::Netns { name: name.clone(), changes: changes.clone() });
+        if request.restart { restarts.push(restart) } else { plan.pending.push(Pending::Restart(restart)) }
     }
 
     plan.steps.extend(files);
@@ -194,7 +273,8 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     plan.steps.extend(uplinks);
     plan.steps.extend(bridges);
     plan.steps.extend(clients);
-    plan.steps.extend(restarts.into_iter().map(Step::Restart));
+    plan.steps.extend(Some(restarts).filter(|restarts| !restarts.is_empty()).map(Step::Restart));
+    needed.extend(request.keep.iter().cloned());
     let held: BTreeSet<_> = hold.union(&request.held).cloned().collect();
     // After a run that was cut off, systemd may still have the old settings: which holds are needed shows in the next look.
     if !request.reload {
@@ -225,7 +305,10 @@ impl fmt::Display for Step {
             Self::StartClient(netns) => write!(f, "start DHCP client of netns '{netns}'"),
             Self::RestartClient(netns) => write!(f, "restart DHCP client of netns '{netns}'"),
             Self::StopClient(netns) => write!(f, "stop DHCP client of netns '{netns}'"),
-            Self::Restart(unit) => write!(f, "restart {unit}"),
+            Self::Restart(restarts) => {
+                let units: Vec<String> = restarts.iter().map(|restart| restart.why.unit()).collect();
+                write!(f, "restart {}", units.join(" "))
+            }
             Self::SetLink(name) => write!(f, "set link '{name}' as configured"),
             Self::RemoveBridge(name) => write!(f, "remove bridge '{name}'"),
             Self::ReleasePort { name, bridge } => write!(f, "take link '{name}' from bridge '{bridge}'"),
@@ -233,7 +316,7 @@ impl fmt::Display for Step {
     }
 }
 
-impl fmt::Display for Pending {
+impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = |place: &Option<Place>| match place {
             Some(Place::Host) => "on the host".to_owned(),
@@ -242,22 +325,46 @@ impl fmt::Display for Pending {
             None => "nowhere".to_owned(),
         };
         match self {
-            Self::Unit { name, unit, goal } if unit.runs_in == goal.runs_in => write!(
-                f,
-                "{name} does not see {} as it is now and will when it is restarted: `systemctl restart {name}` or `netns-networkd sync --restart`",
-                unit.etc_changes(goal)
-            ),
-            Self::Unit { name, unit, goal } => write!(
-                f,
-                "{name} still runs {} and will run {} when it is restarted: `systemctl restart {name}` or `netns-networkd sync --restart`",
-                place(&unit.runs_in),
-                place(&goal.runs_in)
-            ),
-            Self::Netns { name, change } => {
-                write!(f, "netns '{name}': {change}: this needs a restart of its services: `systemctl restart netns@{name}.service`")
+            Self::Unit { name, unit, goal } if unit.runs_in == goal.runs_in => {
+                write!(f, "{name} does not see {} as it is now and will when it is restarted", unit.etc_changes(goal))
             }
-            Self::Retired { name } => {
-                write!(f, "netns '{name}' is no longer in the configuration and goes with the next sync after its last unit has stopped")
+            Self::Unit { name, unit, goal } => {
+                let (now, then) = (place(&unit.runs_in), place(&goal.runs_in));
+                write!(f, "{name} still runs {now} and will run {then} when it is restarted")
+            }
+            Self::Netns { name, changes } => {
+                let is_cause = |change: &&NetnsChange| {
+                    use NetnsChange::{AddLink, RemoveLink, SetWireguard};
+                    matches!(change, RemoveLink { .. } | AddLink { .. } | SetWireguard { .. })
+                };
+                let causes: Vec<String> = changes.iter().filter(is_cause).map(ToString::to_string).collect();
+                write!(f, "netns '{name}' cannot be changed like this while it is up: {}", causes.join(", "))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restart(restart) => {
+                match &restart.why {
+                    Why::Unit { name, .. } => {
+                        write!(f, "{}: `systemctl restart {name}` or `netns-networkd sync --restart`", restart.why)?;
+                    }
+                    why @ Why::Netns { .. } => write!(f, "{why}: `netns-networkd sync --restart`")?,
+                }
+                restart.along().iter().try_for_each(|along| write!(f, "; {along}"))
+            }
+            Self::Stray { name, netns } => write!(
+                f,
+                "{name} runs in netns '{netns}', which nothing binds it to any more, for its file was renamed, masked or changed: \
+                 the namespace stays until `systemctl stop {name}`"
+            ),
+            Self::Retired { name, users } => {
+                write!(f, "netns '{name}' is no longer in the configuration and goes with the next sync after its last unit has stopped")?;
+                let users: Vec<&str> = users.iter().map(String::as_str).collect();
+                if users.is_empty() { Ok(()) } else { write!(f, ": {}", users.join(", ")) }
             }
         }
     }

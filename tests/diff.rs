@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use libtest_mimic::Trial;
 use netns_networkd::diff::{Change, NetnsChange, diff_netns};
-use netns_networkd::model::{File, HostLink, LinkName, Netns, NetnsName, Place, Provenance, Unit, UnitName};
+use netns_networkd::model::{File, HostLink, Kind, LinkName, Netns, NetnsName, Place, Provenance, Unit, UnitName};
 use netns_networkd::plan::{Plan, Request, plan};
 
 use crate::common::{Case, cases};
@@ -31,6 +31,10 @@ pub fn trials() -> Vec<Trial> {
         holds_of_an_earlier_run_end,
         a_hold_that_is_needed_stays,
         a_running_netns_converges_once,
+        what_is_stuck_waits_for_a_restart,
+        a_stray_is_held,
+        a_netns_that_is_left_is_held_and_let_go,
+        a_look_at_some_units_ends_no_hold_of_others,
         a_bridge_goes_last,
         a_missing_link_reloads_networkd,
         words_for_a_person,
@@ -331,6 +335,50 @@ fn a_running_netns_converges_once() {
         "write {record}\nwrite {PORT}\nreload systemd-networkd\nwrite {MAIL_DROP_IN}\nreload systemd\nchange netns 'mail' while it runs\n"
     );
     let _ = assert_plan(changes, &Request::default(), &wanted);
+}
+
+fn what_is_stuck_waits_for_a_restart() {
+    let link = |name: &str| LinkName::parse(name).unwrap();
+    let mtu = || Change::Netns { name: netns("mail"), change: NetnsChange::SetMtu { name: link("eth1"), host_end: None, mtu: 9000 } };
+    let stuck = vec![
+        NetnsChange::RemoveLink { name: link("eth0"), kind: Box::new(Kind::Dummy) },
+        NetnsChange::SetMac { name: link("eth0"), mac: "02:00:00:00:00:01".parse().unwrap() },
+    ];
+    let request = Request { stuck: [(netns("mail"), stuck)].into(), ..Request::default() };
+    let wanted = "change netns 'mail' while it runs\n\
+                  pending: netns 'mail' cannot be changed like this while it is up: remove link 'eth0' with kind dummy: \
+                  `netns-networkd sync --restart`\n";
+    let _ = assert_plan(vec![mtu()], &request, wanted);
+    // it comes up as its record says
+    let _ = assert_plan(vec![mtu()], &Request { restart: true, ..request }, "restart netns@mail.service\n");
+}
+
+fn a_stray_is_held() {
+    let change = || vec![postfix(unit(None, inside("mail")), unit(None, None))];
+    let pending = "pending: postfix.service runs in netns 'mail', which nothing binds it to any more, for its file was renamed, masked or \
+                   changed: the namespace stays until `systemctl stop postfix.service`\n";
+    let hold = "hold netns 'mail' while units change (start netns-hold@mail.service)\n";
+    for restart in [false, true] {
+        let request = Request { restart, ..Request::default() };
+        let plan = assert_plan(change(), &request, &format!("{hold}{pending}"));
+        assert_eq!(plan.changes, Vec::new());
+        let _ = assert_plan(change(), &Request { held: [netns("mail")].into(), ..request }, pending);
+    }
+}
+
+fn a_netns_that_is_left_is_held_and_let_go() {
+    let request = Request { left: [netns("mail")].into(), ..Request::default() };
+    let wanted = "hold netns 'mail' while units change (start netns-hold@mail.service)\n\
+                  end the hold on netns 'mail' (stop netns-hold@mail.service)\n";
+    let _ = assert_plan(Vec::new(), &request, wanted);
+}
+
+fn a_look_at_some_units_ends_no_hold_of_others() {
+    let request = Request { held: [netns("mail")].into(), keep: [netns("mail")].into(), ..Request::default() };
+    let wanted = format!(
+        "hold netns 'mail' while units change (start netns-hold@mail.service)\nwrite {MAIL_DROP_IN}\nreload systemd\nrestart postfix.service\n"
+    );
+    let _ = assert_plan(adoption(), &Request { restart: true, ..request }, &wanted);
 }
 
 fn a_bridge_goes_last() {

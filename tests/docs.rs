@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
     trials![
         every_key_is_documented,
         every_key_names_its_test,
+        live_changes_name_their_tests,
         every_key_has_an_example,
         the_example_is_valid,
         every_command_is_documented,
@@ -95,11 +96,25 @@ fn man_pages_are_made_from_the_documents() {
     }
 }
 
-fn every_key_names_its_test() {
+/// The names of all trials, without the suite's that host tests have behind.
+fn trial_names() -> BTreeSet<String> {
     let list = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
     let list = String::from_utf8(list.stdout).unwrap();
-    // host tests have the suite's name behind
-    let trials: BTreeSet<&str> = list.lines().filter_map(|line| line.strip_suffix(": test")).map(bare).collect();
+    list.lines().filter_map(|line| line.strip_suffix(": test")).map(|name| bare(name).to_owned()).collect()
+}
+
+/// What is promised of running namespaces is held by tests that are there.
+fn live_changes_name_their_tests() {
+    let (trials, text) = (trial_names(), document("docs/configuration.md"));
+    let section = text.split("\n## What changes live\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let named: Vec<&str> = section.split('`').filter(|word| word.contains("::")).collect();
+    let rows = section.lines().filter(|line| line.starts_with("| ")).count() - 1;
+    assert!(rows > 5 && named.len() >= rows, "{named:?}");
+    assert_eq!(named.iter().filter(|name| !trials.contains(**name)).collect::<Vec<_>>(), Vec::<&&str>::new());
+}
+
+fn every_key_names_its_test() {
+    let trials = trial_names();
     let text = document("docs/configuration.md");
     for (heading, keys, cells) in rows(&text) {
         let [_, _, tests] = cells[..] else { panic!("{keys:?} below {heading} has not four cells") };

@@ -11,6 +11,7 @@ pub fn trials() -> Vec<Trial> {
     suite_trials![
         what_nobody_confirms_goes_back,
         confirmed_changes_stay,
+        a_restart_goes_back_by_a_restart,
         a_first_sync_goes_back_to_nothing,
         files_of_others_go_back_as_they_were,
         a_killed_sync_goes_back,
@@ -131,6 +132,32 @@ fn confirmed_changes_stay(suite: Suite) {
     wait_gone_back(&lab);
     assert_same(&picture(&lab), &after);
     lab.config(AFTER);
+    lab.sync_nothing();
+}
+
+/// A namespace that had to be restarted, with a unit that is bound by hand.
+fn a_restart_goes_back_by_a_restart(suite: Suite) {
+    let lab = lab(suite);
+    lab.units(&[(
+        "t-hand.service",
+        "serve 8002",
+        "NetworkNamespacePath=/run/netns/box\n[Unit]\nBindsTo=netns@box.service\nAfter=netns@box.service",
+    )]);
+    lab.start(&["t-hand"]);
+    let before = picture(&lab);
+    lab.config(&BEFORE.replace("interface.eth0 = { ", "interface.eth0 = { host-name = \"t-new\", "));
+    let said = lab.sync(&["--restart", "--confirm", "2"]).ok();
+    assert!(said.stdout.contains("\nrestart netns@box.service\nrestart t-box.service\nrestart t-hand.service\n"), "{said}");
+    let _ = lab.run(&["ip", "link", "show", "t-new"]).ok();
+    let pids = || (lab.property("t-box", "MainPID"), lab.property("t-hand", "MainPID"));
+    let meanwhile = pids();
+    wait_gone_back(&lab);
+    assert_same(&picture(&lab), &before);
+    assert!(pids().0 != meanwhile.0 && pids().1 != meanwhile.1);
+    for port in ["8000", "8002"] {
+        lab.assert_answers("10.47.0.2", port);
+    }
+    lab.config(BEFORE);
     lab.sync_nothing();
 }
 

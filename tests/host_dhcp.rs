@@ -380,6 +380,17 @@ fn changes_reach_running_services(suite: Suite) {
     lan.sync_changes(&["--restart"]);
     let address = lan.lease("mail", "10.10.1.1");
     lan.assert_answers(&address, PORT);
+    // a restart of the namespace is one of its client, too
+    for more in ["host-name = \"t-lan\"", ""] {
+        let pid = lan.pid("t-a.service");
+        lan.configure(&netns(&format!("|dhcp = \"ipv4\"\n{more}")));
+        let output = lan.sync(&["--restart"]).ok();
+        assert!(output.stdout.contains("restart netns@mail.service\nrestart t-a.service\n") && output.stderr.is_empty(), "{output}");
+        assert_ne!(lan.pid("t-a.service"), pid);
+        assert_eq!(lan.lease("mail", "10.10.1.1"), address);
+        lan.assert_answers(&address, PORT);
+        lan.sync_nothing();
+    }
     let pid = lan.pid("t-a.service");
 
     // DNS: in the same file, so that the service sees it

@@ -136,7 +136,8 @@ fn hand_written_units_need_no_services_key(suite: Suite) {
     let output = lab.sync(&[]).ok();
     assert_eq!(
         output.stdout,
-        "pending: netns 'box' is no longer in the configuration and goes with the next sync after its last unit has stopped\n"
+        "pending: netns 'box' is no longer in the configuration and goes with the next sync after its last unit has stopped: \
+         t-exec.service, t-path.service\n"
     );
     lab.assert_answers("10.40.0.3", "8000");
     assert_eq!(pids, (lab.property("t-path", "MainPID"), lab.property("t-exec", "MainPID")));

@@ -59,7 +59,7 @@ fn loopback_addresses() {
     net.configure(&config(r#""2001:db8:9::1/128""#));
     assert_eq!(
         net.up("mail").ok().stdout,
-        "remove address 10.9.9.2/32 scope host from link 'lo'\nremove address 10.9.9.1/32 from link 'lo'\n"
+        "remove address 10.9.9.1/32 from link 'lo'\nremove address 10.9.9.2/32 scope host from link 'lo'\n"
     );
     assert_eq!(ours(&net), ["10.9.9.99/32", "2001:db8:9::1/128 nodad"]);
     assert_settled(&net);

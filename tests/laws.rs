@@ -135,11 +135,11 @@ fn what_stays_is_not_touched() {
         for (at, change) in changes.iter().enumerate() {
             let stays = match change {
                 NetnsChange::RemoveLink { name, kind } => after.links.get(name).is_some_and(|l| l.kind.is_same_link(kind)),
-                NetnsChange::RemoveAddress { link, address } => {
-                    // taken away and put back at once, so that the kernel prefers another one
-                    let returns =
-                        |c: &NetnsChange| matches!(c, NetnsChange::AddAddress { link: l, address: a, .. } if l == link && a == address);
-                    addresses(&after, link).contains(&address.canonical(link)) && !changes.get(at + 1).is_some_and(returns)
+                NetnsChange::RemoveAddress { link, address } => addresses(&after, link).contains(&address.canonical(link)),
+                // only where the kernel would prefer another one otherwise
+                NetnsChange::ReplaceAddress { link, before: old, after: new } if old == new => {
+                    let others: Vec<_> = changes.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, c)| c.clone()).collect();
+                    preferred(&addresses(&apply(&before, &others), link)) == preferred(&addresses(&after, link))
                 }
                 NetnsChange::RemoveHostAddress { host_end, address } => end(host_end).is_some_and(|end| end.addresses.contains(address)),
                 NetnsChange::RemoveRoute { route, .. } => routes(&after).any(|(_, r)| r.key() == route.key()),

@@ -22,9 +22,11 @@ mod host_exec;
 mod host_failures;
 mod host_graph;
 mod host_keys;
+mod host_live;
 mod host_main;
 mod host_outside;
 mod host_published;
+mod host_restart;
 mod host_sockets;
 mod host_status;
 mod host_sync;
@@ -65,9 +67,11 @@ fn main() -> ExitCode {
         host_failures::trials,
         host_keys::trials,
         host_graph::trials,
+        host_live::trials,
         host_main::trials,
         host_outside::trials,
         host_published::trials,
+        host_restart::trials,
         host_sockets::trials,
         host_status::trials,
         host_sync::trials,

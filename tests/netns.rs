@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         lo_is_mended,
         order_of_addresses_is_mended,
         what_others_added_stays,
+        record_serves_where_addresses_have_no_marks,
         a_route_of_somebody_else_in_the_way,
         a_changed_record_changes_live,
         live_leaves_links_alone,
@@ -579,6 +580,46 @@ fn what_others_added_stays() {
     assert_eq!(missing, Vec::<&str>::new());
 }
 
+/// Before Linux 5.18 addresses have no protocol: what `up` wrote down tells then, and goes on doing so until they are gone.
+fn record_serves_where_addresses_have_no_marks() {
+    let config = |addresses: &str, more: &str| {
+        let on_lo = addresses.replace("/24", "/32").replace("/64", "/128").replace("192.0.2.", "10.9.9.").replace(":1::", ":9::");
+        let eth0 = format!("[namespace.mail.interface.eth0]\nbridge = \"br0\"\naddresses = [{addresses}{more}]\n");
+        format!("[namespace.mail]\nloopback-addresses = [{on_lo}]\n{eth0}")
+    };
+    let both = |last: &[u8]| last.iter().map(|n| format!("\"192.0.2.{n}/24\", \"2001:db8:1::{n}/64\"")).collect::<Vec<_>>().join(", ");
+    let net = Net::with(&config(&both(&[11, 12, 13]), ""));
+    let _ = net.up("mail").ok();
+    // the same again, without their marks, and those of somebody else
+    let strip = r"
+        for link in lo eth0; do
+            # in the order in which they were added
+            for address in $(ip -n mail -o -4 addr show dev $link scope global | awk '{ print $4 }') \
+                           $(ip -n mail -o -6 addr show dev $link scope global | awk '{ print $4 }' | tac); do
+                ip -n mail addr del $address dev $link; ip -n mail addr add $address dev $link $([[ $address = *:* ]] && echo nodad)
+            done
+            ip -n mail addr add 192.0.2.99/24 dev $link; ip -n mail addr add 2001:db8:1::99/64 dev $link nodad
+        done
+        ! ip -n mail addr show | grep -w proto | grep -v kernel";
+    let _ = net.sh(strip).ok();
+    assert_eq!(net.up("mail").ok().stdout, "", "all is there");
+    let left = || {
+        let shown = net.sh("ip -n mail -o addr show scope global | awk '{ print $2, $4 }' | grep -v '99/'").ok().stdout;
+        let mut lines: Vec<&str> = shown.lines().collect();
+        lines.sort_unstable();
+        lines.join("; ")
+    };
+    // one that fails before anything goes: the bridge has that address
+    net.configure(&config(&both(&[12, 13]), ", \"2001:db8:1::1/64\""));
+    let _ = net.up("mail").fails(1);
+    net.configure(&config(&both(&[13]), ""));
+    let _ = net.up("mail").ok();
+    assert_eq!(left(), "eth0 192.0.2.13/24; eth0 2001:db8:1::13/64; lo 10.9.9.13/32; lo 2001:db8:9::13/128");
+    let strangers = net.sh("ip -n mail -o addr show | grep -c '99/'").ok().stdout;
+    assert_eq!(strangers, "4\n", "those of somebody else stay");
+    let _ = net.sh("! grep -E '1[12]/' /run/netns-networkd/netns/mail.toml").ok();
+}
+
 /// Taking it for ours would be a lie: the default route that is wanted is not there.
 fn a_route_of_somebody_else_in_the_way() {
     for (family, via, other, to) in
@@ -609,7 +650,7 @@ gateways = ["192.0.2.1", { via = "2001:db8:1::2", metric = 7 }]
     let _ = net.up("mail").ok();
     let mut got = net.addresses("mail", "eth0");
     got.sort(); // order_of_addresses_is_mended looks at the order
-    assert_eq!(got, ["192.0.2.10/25 broadcast 192.0.2.127", "192.0.2.20/24 broadcast 192.0.2.255", "2001:db8:1::10/56"]);
+    assert_eq!(got, ["192.0.2.10/25 broadcast 192.0.2.127", "192.0.2.20/24 broadcast 192.0.2.255", "2001:db8:1::10/56 nodad"]);
     assert_eq!(
         net.routes("mail"),
         [

@@ -146,7 +146,7 @@ impl Scene {
     fn report(&self, names: &[&str]) -> Report {
         let Self { desired, observed, written, goals, seen, web, host, retired, strays, kept, unfinished, units, configuration } = self;
         let mut plan: Plan = plan(diff(observed, desired), &Request { reload: *unfinished, ..Request::default() });
-        plan.pending.extend(retired.iter().map(|name| Pending::Retired { name: name.clone() }));
+        plan.pending.extend(retired.iter().map(|name| Pending::Retired { name: name.clone(), users: BTreeSet::new() }));
         plan.kept.extend(kept.iter().cloned());
         let listed = [("nginx", "web"), ("php@", "web"), ("mysql", "sql")].map(|(name, of)| (unit(name), netns(of)));
         let listed = BTreeMap::from(listed);

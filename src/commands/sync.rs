@@ -66,7 +66,20 @@ fn show_plan(context: &Context, outcome: &Outcome) {
     }
     let files = |step: &&Step| !matches!(step, Step::WriteFile { .. } | Step::RemoveFile { .. });
     for step in outcome.plan.steps.iter().filter(files) {
+        if let Step::Restart(restarts) = step {
+            for restart in restarts {
+                println!("would restart {}\n  {}", restart.why.unit(), restart.why);
+                restart.along().iter().for_each(|along| println!("  {along}"));
+            }
+            continue;
+        }
         println!("would {step}");
+        if let Step::Converge(netns) = step {
+            let users: Vec<&str> = outcome.plan.users.get(netns).into_iter().flatten().map(String::as_str).collect();
+            if !users.is_empty() {
+                println!("  used by: {}", users.join(", "));
+            }
+        }
         for change in &outcome.plan.changes {
             match (step, change) {
                 (Step::Converge(netns), Change::Netns { name, change }) if name == netns => println!("  {change}"),

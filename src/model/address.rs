@@ -72,6 +72,12 @@ impl Address {
             no_prefix_route,
         }
     }
+
+    /// Tells whether the kernel would take both for one: all else about an address can be changed. Both in the kernel's form.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.address == other.address && self.peer == other.peer
+    }
 }
 
 impl fmt::Display for Address {

@@ -16,11 +16,13 @@ use crate::{
     derive::sha256,
     desired::{DHCP, NETNS_ETC, RESOLV_CONF, SYSTEMD, etc_path, is_drop_in_of, networkd_path},
     diff::Change,
-    model::{LinkName, NetnsName},
+    error::Failures,
+    model::{LinkName, NetnsName, UnitName},
     plan::{Pending, Plan, Step},
     sys::{
         fs::{self, Root, Staged},
         netlink::{self, Socket},
+        occupants::is_own,
     },
 };
 
@@ -106,7 +108,7 @@ impl Run<'_> {
             }
             let line = match step {
                 Step::WriteFile { path, .. } | Step::RemoveFile { path } => describe.get(path).map(ToString::to_string),
-                Step::Hold(_) | Step::Release(_) => None,
+                Step::Hold(_) | Step::Release(_) | Step::Restart(_) => None,
                 Step::SetLink(name) => {
                     let of_link = |c: &&Change| matches!(c, Change::HostLink { name: changed, .. } if changed == name);
                     plan.changes.iter().find(of_link).map(ToString::to_string)
@@ -157,7 +159,17 @@ impl Run<'_> {
                 self.bus()?.stop(&format!("netns-dhcp@{name}.service"))?;
                 dhcp::remove_resolv_conf(name)
             }
-            Step::Restart(unit) => self.bus()?.restart(unit.as_str()),
+            Step::Restart(restarts) => {
+                let units: Vec<String> = restarts.iter().map(|restart| restart.why.unit()).collect();
+                let mut failures = Failures::default();
+                for (unit, outcome) in self.bus()?.restart(&units)? {
+                    if outcome.is_ok() && (!is_own(&unit) || units.contains(&unit)) {
+                        (self.tell)(Event::Done(format!("restart {unit}")));
+                    }
+                    failures.add(outcome);
+                }
+                failures.result()
+            }
             Step::RemoveBridge(name) => {
                 let ours = |port: &LinkName| self.manifest.files.contains_key(&networkd_path("uplink", port, "network"));
                 let others = netns::remove_bridge(name, ours)?;
@@ -182,23 +194,19 @@ impl Run<'_> {
     }
 
     pub(super) fn finish_manifest(&mut self, plan: &Plan, situation: &Situation, was_cut_off: bool) -> Result<()> {
+        let pending: Vec<&UnitName> = plan.pending.iter().filter_map(Pending::unit).collect();
         for step in &plan.steps {
             match step {
                 Step::WriteFile { path, content } => {
                     self.manifest.files.insert(path.clone(), BTreeSet::from([sha256(content)]));
                 }
-                Step::RemoveFile { path } => {
-                    // a drop-in whose unit still runs in its old place stays listed, so that the next run knows of it
-                    let waits = plan.pending.iter().any(|p| matches!(p, Pending::Unit { name, .. } if is_drop_in_of(path, name)));
-                    if !waits {
-                        self.manifest.files.remove(path);
-                    }
+                // a drop-in whose unit still runs in its old place stays listed, so that the next run knows of it
+                Step::RemoveFile { path } if !pending.iter().any(|name| is_drop_in_of(path, name)) => {
+                    self.manifest.files.remove(path);
                 }
                 _ => {}
             }
         }
-        let pending: Vec<_> =
-            plan.pending.iter().filter_map(|p| if let Pending::Unit { name, .. } = p { Some(name) } else { None }).collect();
         if self.options.root.is_host() {
             host::forget_places(&pending)?;
         }

@@ -16,7 +16,7 @@ use crate::{
     desired::{self, HostFacts},
     diff::{NetnsChange, diff_netns},
     error::{About, Failures, OfNetns},
-    model::{CREDENTIALS, Kind, Link, LinkName, Need, Netns, NetnsName, Subject},
+    model::{Address, CREDENTIALS, Kind, Link, LinkName, Need, Netns, NetnsName, Subject},
     sys::{
         fs::{self, Lock, Root},
         inside::{self, Host, Netspace},
@@ -24,6 +24,7 @@ use crate::{
         netns::{self, Found},
         nftables,
         observe::{self, Observed},
+        occupants::occupants,
         sysctl,
     },
 };
@@ -291,6 +292,15 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
                     applied.links.insert(link_name.clone(), link.clone());
                 }
             }
+            // so are addresses
+            let add = |list: &mut Vec<Address>, observed: &[Address]| {
+                let more: Vec<_> = observed.iter().filter(|a| !list.iter().any(|known| known.is_same(a))).cloned().collect();
+                list.extend(more);
+            };
+            add(&mut applied.loopback_addresses, &observed.netns.loopback_addresses);
+            for (link_name, link) in &mut applied.links {
+                add(&mut link.addresses, observed.netns.links.get(link_name).map_or(&[], |link| link.addresses.as_slice()));
+            }
             // until its peers are set, those that it had are ours to remove, and their endpoints the ones that count
             for change in &changes {
                 if let NetnsChange::SetWireguard { name, .. } = change
@@ -341,8 +351,18 @@ fn lacks_credential(change: &NetnsChange) -> bool {
 }
 
 /// Takes a namespace away, host ends first, then the namespace; goes on past errors and reports them all.
+///
+/// Not from under a service: systemd forgets at a reload what bound one whose file was renamed, masked or changed meanwhile, and
+/// then the namespace seems not to be needed.
 pub fn down(name: &NetnsName) -> Result<()> {
     let (_lock, lock_path) = lock(name)?;
+    let occupants = occupants(std::slice::from_ref(name))?.remove(name).unwrap_or_default();
+    if !occupants.services.is_empty() {
+        let services: Vec<String> = occupants.services.iter().map(|(unit, pid)| format!("{unit} (PID {pid})")).collect();
+        return Err(anyhow!("failed to take down netns '{name}': {} runs in it", services.join(", "))).context(
+            "hint: stop that first; where systemd has lost what binds it there, `netns-networkd sync` keeps the namespace until then",
+        );
+    }
     let mut failures = Failures::default();
     let applied = match read_applied(name) {
         Ok(None) => {

@@ -68,7 +68,7 @@ pub fn status(names: &[NetnsName]) -> Result<Report> {
     let mut situation = run.observe(desired, left_out)?;
     let host = observe::links(&mut Socket::open()?)?;
     resolve_resting(&mut situation, &host)?;
-    let plan = run.plan(diff(&situation.observed, &situation.desired), &situation, false);
+    let plan = run.plan(diff(&situation.observed, &situation.desired), &situation, false)?;
     let mut part = run.config.clone();
     part.namespaces.retain(|name, _| names.is_empty() || names.contains(name));
     run.config = &part;

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, anyhow};
 use super::{host, netns, rollback, status::unknown_name};
 use crate::{
     config::Config,
-    desired::{self, NETNS_ETC, SYSTEMD, is_drop_in_of, networkd_path},
-    diff::{Change, diff},
+    desired::{self, is_drop_in_of},
+    diff::{Change, NetnsChange, diff},
     error::Refused,
     model::{File, HostLink, LinkName, Netns, NetnsName, Place, Provenance, Seen, State, Unit, UnitName},
     plan::{Pending, Plan, Request, Step, plan},
@@ -22,6 +22,7 @@ use crate::{
         manifest::Manifest,
         netlink::{GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS, GROUP_LINK, Monitor},
         netns::Named,
+        occupants::{Occupants, occupants},
         terminal::Waiting,
     },
 };
@@ -116,6 +117,9 @@ pub(super) struct Situation {
     pub(super) running: Vec<NetnsName>,
     retired: Vec<NetnsName>,
     pub(super) held: BTreeSet<NetnsName>,
+    /// Namespaces that are there, although systemd has stopped them and nobody is in them.
+    left: BTreeSet<NetnsName>,
+    occupants: BTreeMap<NetnsName, Occupants>,
     /// The namespace that each unit of the configuration is to run in, templates among them. For `status`, as all that follows.
     pub(super) listed: BTreeMap<UnitName, NetnsName>,
     /// What is to be in namespaces that are not compared, most of them because they do not run.
@@ -152,7 +156,7 @@ impl<'a> Run<'a> {
             }
             let mut changes = diff(&situation.observed, &situation.desired);
             self.narrow(&mut changes, &situation.desired)?;
-            let plan = self.plan(changes, &situation, self.options.restart && round == 0);
+            let plan = self.plan(changes, &situation, self.options.restart && round == 0)?;
             outcome.pending.clone_from(&plan.pending);
             let waits_for_networkd = plan.steps.iter().all(|s| *s == Step::ReloadNetworkd);
             if round > 0 && (plan.steps.is_empty() || waits_for_networkd || round + 1 == ROUNDS) {
@@ -189,20 +193,23 @@ impl<'a> Run<'a> {
         Ok(outcome)
     }
 
-    /// Makes a plan of changes, and lists all that waits.
-    pub(super) fn plan(&self, mut changes: Vec<Change>, situation: &Situation, restart: bool) -> Plan {
+    /// Makes a plan of changes, and lists all that waits, and whom it concerns.
+    pub(super) fn plan(&mut self, mut changes: Vec<Change>, situation: &Situation, restart: bool) -> Result<Plan> {
+        // which holds are needed, and what is left over, shows only when all units are looked at
+        let partial = !self.options.names.is_empty();
         let request = Request {
             restart,
             force: self.options.force,
-            // which holds are needed shows only when all units are looked at
-            held: if self.options.names.is_empty() { situation.held.clone() } else { BTreeSet::new() },
+            held: situation.held.clone(),
+            keep: if partial { situation.held.clone() } else { BTreeSet::new() },
+            left: if partial { BTreeSet::new() } else { situation.left.clone() },
+            stuck: hold_back(&mut changes),
             reload: self.manifest.unfinished && self.options.root.is_host(),
         };
-        let stuck = hold_back(&mut changes);
         let mut plan = plan(changes, &request);
-        plan.pending.extend(stuck);
-        plan.pending.extend(situation.retired.iter().map(|name| Pending::Retired { name: name.clone() }));
-        plan
+        plan.pending.extend(situation.retired.iter().map(|name| Pending::Retired { name: name.clone(), users: BTreeSet::new() }));
+        self.name_users(&mut plan, &situation.occupants)?;
+        Ok(plan)
     }
 
     pub(super) fn bus(&mut self) -> Result<&Bus> {
@@ -247,6 +254,9 @@ impl<'a> Run<'a> {
         for name in &retired {
             self.keep_files(name, &mut desired)?;
         }
+        for name in running.iter().filter(|name| self.known.contains(name)) {
+            self.keep_files_of_old_links(name, &mut desired)?;
+        }
         observed.files = host::files(root, &desired, &self.manifest)?;
         let former_links = host::former_links(&self.manifest, &desired);
         observed.links = host::links(desired.links.keys().cloned().chain(former_links))?;
@@ -265,10 +275,19 @@ impl<'a> Run<'a> {
             let wanted = &self.options.names;
             desired.units.retain(|_, unit| wanted.is_empty() || unit.bound_to.as_ref().is_some_and(|netns| wanted.contains(netns)));
         }
-        let names: Vec<UnitName> = desired.units.keys().chain(&former_units).cloned().collect();
+        let occupants = occupants(&running)?;
+        let services = occupants.values().flat_map(|occupants| occupants.services.keys());
+        let services = services.filter_map(|service| UnitName::parse(service).ok());
+        let names: BTreeSet<UnitName> = desired.units.keys().chain(&former_units).cloned().chain(services).collect();
+        let names: Vec<UnitName> = names.into_iter().collect();
         let loaded = if names.is_empty() || !has_bus { HashMap::new() } else { self.bus()?.units(&names)? };
         observed.units = host::units(&loaded, &observed.files, &desired, &Named::of(&running));
         align_units(&mut observed, &mut desired, &loaded, &former_units);
+        let mut left = BTreeSet::new();
+        if has_bus {
+            self.find_strays(&occupants, &loaded, &mut observed, &mut desired)?;
+            left = self.left(&running, &occupants)?;
+        }
         let inside = if fs::is_root() { running.clone() } else { Vec::new() };
         if inside.len() < running.len() && !self.only_looks {
             // only a dry run gets here
@@ -277,7 +296,8 @@ impl<'a> Run<'a> {
         if has_bus {
             self.look_at_clients(&inside, &mut observed, &mut desired)?;
         }
-        let mut situation = Situation { observed, desired, loaded, left_out, running, retired, held, listed, ..Situation::default() };
+        let mut situation =
+            Situation { observed, desired, loaded, left_out, running, retired, held, left, occupants, listed, ..Situation::default() };
         if self.only_looks {
             self.glance_inside(&inside, &mut situation);
         } else {
@@ -328,31 +348,6 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Keeps the files of a namespace that runs although the configuration no longer names it, and of its bridges: its services
-    /// still need them.
-    fn keep_files(&self, name: &NetnsName, desired: &mut State) -> Result<()> {
-        let mut paths = vec![
-            desired::record_path(name),
-            desired::dhcp_path(name),
-            Path::new(SYSTEMD).join(format!("netns@{name}.service.d/50-netns-networkd.conf")),
-        ];
-        let applied = netns::read_applied(name)?.or(netns::read_record(name)?).unwrap_or_default();
-        let ends = applied.links.values().filter_map(|link| link.kind.host_end());
-        paths.extend(ends.map(|end| networkd_path("port", &end.name, "network")));
-        for bridge in desired::bridges(&applied) {
-            paths.extend(["netdev", "network"].map(|suffix| networkd_path("bridge", &bridge, suffix)));
-            paths.extend(host::uplink_files(&self.options.root, &self.manifest, &bridge)?);
-        }
-        let etc = Path::new(NETNS_ETC).join(name.as_str());
-        paths.extend(self.manifest.files.keys().filter(|path| path.starts_with(&etc)).cloned());
-        for path in paths.into_iter().filter(|path| self.manifest.files.contains_key(path)) {
-            if let Some(file) = self.manifest.look_at(&self.options.root, &path)? {
-                desired.files.entry(path).or_insert(file);
-            }
-        }
-        Ok(())
-    }
-
     /// Leaves only the changes of the namespaces that were asked for.
     fn narrow(&self, changes: &mut Vec<Change>, desired: &State) -> Result<()> {
         let names = &self.options.names;
@@ -392,26 +387,29 @@ fn listed(desired: &State) -> BTreeMap<UnitName, NetnsName> {
 }
 
 /// Changes that a running service would not survive are not made live: they wait for a restart.
-fn hold_back(changes: &mut Vec<Change>) -> Vec<Pending> {
+fn hold_back(changes: &mut Vec<Change>) -> BTreeMap<NetnsName, Vec<NetnsChange>> {
     let mut by_netns: BTreeMap<NetnsName, Vec<_>> = BTreeMap::new();
     for change in changes.extract_if(.., |change| matches!(change, Change::Netns { .. })) {
         if let Change::Netns { name, change } = change {
             by_netns.entry(name).or_default().push(change);
         }
     }
-    let mut pending = Vec::new();
+    let mut held_back = BTreeMap::new();
     for (name, list) in by_netns {
         let (live, stuck) = netns::live(list);
         changes.extend(live.into_iter().map(|change| Change::Netns { name: name.clone(), change }));
-        pending.extend(stuck.into_iter().next().map(|change| Pending::Netns { name, change }));
+        if !stuck.is_empty() {
+            held_back.insert(name, stuck);
+        }
     }
-    pending
+    held_back
 }
 
 /// Makes both sides speak of the same units: those that systemd has, and only as far as they run.
 fn align_units(observed: &mut State, desired: &mut State, loaded: &HashMap<UnitName, LoadedUnit>, former: &[UnitName]) {
-    desired.units.retain(|name, _| loaded.get(name).is_some_and(|unit| unit.load_state == "loaded"));
-    for name in former {
+    let is_loaded = |name: &UnitName| loaded.get(name).is_some_and(|unit| unit.load_state == "loaded");
+    desired.units.retain(|name, _| is_loaded(name));
+    for name in former.iter().filter(|name| is_loaded(name)) {
         let Some(unit) = observed.units.get(name) else { continue };
         let drop_in = observed.files.keys().any(|path| is_drop_in_of(path, name));
         let bound_to = if drop_in { None } else { unit.bound_to.clone() };

@@ -14,7 +14,7 @@ use crate::{
     desired::{DHCP, NETNS_ETC, NETWORKD, RECORDS, SYSTEMD, record_of},
     diff::Change,
     model::{self, LinkName, NetnsName, UnitName},
-    plan::{Pending, Step},
+    plan::{Pending, Restart, Step, Why},
 };
 
 impl Report {
@@ -149,7 +149,7 @@ fn differences(facts: &Facts, owners: &Owners) -> (Vec<(Drift, Option<LinkName>)
     let wanted = |netns: &NetnsName| facts.netns.get(netns).is_some_and(|netns| netns.configured);
     let (mut drift, mut orphans) = (Vec::new(), Vec::new());
     for pending in &facts.plan.pending {
-        if let Pending::Retired { name } = pending {
+        if let Pending::Retired { name, .. } = pending {
             let remedy = "goes with the next sync after its last unit has stopped".to_owned();
             orphans.push(Orphan { kind: OrphanKind::Namespace, name: name.to_string(), netns: Some(name.clone()), remedy });
         }
@@ -244,13 +244,16 @@ fn state(netns: &NetnsFacts) -> NetnsState {
 }
 
 pub(super) fn waiting(pending: &Pending) -> Waiting {
-    let (netns, unit) = match pending {
-        Pending::Unit { name, unit, goal } => {
+    let netns = match pending {
+        Pending::Restart(Restart { why: Why::Unit { unit, goal, .. }, .. }) => {
             let place = |unit: &model::Unit| if let Some(model::Place::Netns(netns)) = &unit.runs_in { Some(netns.clone()) } else { None };
-            (goal.bound_to.clone().or_else(|| place(goal)).or_else(|| place(unit)).or_else(|| unit.bound_to.clone()), Some(name.clone()))
+            goal.bound_to.clone().or_else(|| place(goal)).or_else(|| place(unit)).or_else(|| unit.bound_to.clone())
         }
-        Pending::Netns { name, .. } | Pending::Retired { name } => (Some(name.clone()), None),
+        Pending::Restart(Restart { why: Why::Netns { name, .. }, .. })
+        | Pending::Stray { netns: name, .. }
+        | Pending::Retired { name, .. } => Some(name.clone()),
     };
+    let unit = pending.unit().cloned();
     Waiting { netns, unit, text: pending.to_string() }
 }
 

@@ -14,6 +14,8 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 use super::terminal::Waiting;
 use crate::model::{NetnsName, UnitName};
 
+mod restart;
+
 /// For a question: both daemons answer at once, but may be busy loading units.
 const ANSWER: Duration = Duration::from_secs(25);
 /// For a reload or a job: `DefaultTimeoutStartSec=` is 90 s.
@@ -25,6 +27,9 @@ const NETWORKD: &str = "org.freedesktop.network1";
 
 /// A unit as `ListUnitsByNames` gives it: name, description, load state, active state, sub state, followed unit, path, job.
 type ListedUnit = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+/// A job as `ListJobs` gives it: number, unit, type, state, path, the unit's path.
+type ListedJob = (u32, String, String, String, OwnedObjectPath, OwnedObjectPath);
 
 /// org.freedesktop.systemd1(5).
 #[proxy(
@@ -41,8 +46,12 @@ trait Systemd {
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// `StopUnit(in s name, in s mode, out o job)`.
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    /// `TryRestartUnit(in s name, in s mode, out o job)`.
-    fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    /// `SetUnitProperties(in s name, in b runtime, in a(sv) properties)`.
+    fn set_unit_properties(&self, name: &str, runtime: bool, properties: &[(&str, Variant<'_>)]) -> zbus::Result<()>;
+    /// `EnqueueMarkedJobs(out ao jobs)`: restarts the units that are marked, systemd 248 and later.
+    fn enqueue_marked_jobs(&self) -> zbus::Result<Vec<OwnedObjectPath>>;
+    /// `ListJobs(out a(usssoo) jobs)`.
+    fn list_jobs(&self) -> zbus::Result<Vec<ListedJob>>;
     /// `StartTransientUnit(in s name, in s mode, in a(sv) properties, in a(sa(sv)) aux, out o job)`: a unit without a file.
     fn start_transient_unit(
         &self,
@@ -229,11 +238,6 @@ impl Bus {
         self.job(unit, "stop", Verb::Stop)
     }
 
-    /// Restarts a unit if it runs and waits until it has started again.
-    pub fn restart(&self, unit: &str) -> Result<()> {
-        self.job(unit, "restart", Verb::TryRestart)
-    }
-
     /// Starts a unit, or starts it again, and waits until it has started.
     pub fn start_again(&self, unit: &str) -> Result<()> {
         self.job(unit, "start", Verb::Restart)
@@ -272,17 +276,12 @@ impl Bus {
     fn job(&self, unit: &str, what: &str, verb: Verb<'_>) -> Result<()> {
         let result = self.call(JOB, &format!("{what} {unit}"), async {
             let systemd = SystemdProxy::new(&self.connection).await?;
-            match systemd.subscribe().await {
-                // by an earlier job of this run
-                Err(zbus::Error::MethodError(name, ..)) if name.as_str() == "org.freedesktop.systemd1.AlreadySubscribed" => {}
-                other => other?,
-            }
+            subscribe(&systemd).await?;
             let mut removed = systemd.receive_job_removed().await?;
             let job = match verb {
                 Verb::Start => systemd.start_unit(unit, "replace").await?,
                 Verb::Stop => systemd.stop_unit(unit, "replace").await?,
                 Verb::Restart => systemd.restart_unit(unit, "replace").await?,
-                Verb::TryRestart => systemd.try_restart_unit(unit, "replace").await?,
                 Verb::StartScope(properties) => systemd.start_transient_unit(unit, "replace", properties, &[]).await?,
             };
             while let Some(signal) = next(&mut removed).await {
@@ -293,12 +292,7 @@ impl Bus {
             }
             Ok("lost".to_owned())
         })?;
-        // `skipped`: the unit does not run, so there was nothing to restart or stop
-        if !matches!(result.as_str(), "done" | "skipped") {
-            return Err(anyhow!("failed to {what} {unit}: systemd says '{result}'"))
-                .context(format!("hint: `journalctl -b -u {unit}` shows why"));
-        }
-        Ok(())
+        check(unit, what, &result)
     }
 
     /// Lists the instances of a template that systemd has loaded.
@@ -528,11 +522,26 @@ async fn read_files(connection: Connection, path: OwnedObjectPath, is_socket: bo
     })
 }
 
+/// Asks for signals, which an earlier job of this run may have done.
+async fn subscribe(systemd: &SystemdProxy<'_>) -> zbus::Result<()> {
+    match systemd.subscribe().await {
+        Err(zbus::Error::MethodError(name, ..)) if name.as_str() == "org.freedesktop.systemd1.AlreadySubscribed" => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes an error of a job's result, unless the job is done. `skipped`: the unit does not run, so there was nothing to stop.
+fn check(unit: &str, what: &str, result: &str) -> Result<()> {
+    if matches!(result, "done" | "skipped") {
+        return Ok(());
+    }
+    Err(anyhow!("failed to {what} {unit}: systemd says '{result}'")).context(format!("hint: `journalctl -b -u {unit}` shows why"))
+}
+
 enum Verb<'a> {
     Start,
     Stop,
     Restart,
-    TryRestart,
     StartScope(&'a [(&'a str, Variant<'a>)]),
 }
 

@@ -211,6 +211,7 @@ fn is_news(change: &NetnsChange) -> Option<&LinkName> {
     match change {
         NetnsChange::AddLink { name, .. } | NetnsChange::SetUp { name, .. } | NetnsChange::SetMac { name, .. } => Some(name),
         NetnsChange::AddAddress { link, .. } => Some(link),
+        NetnsChange::ReplaceAddress { link, before, after } if before != after => Some(link),
         _ => None,
     }
 }
@@ -258,7 +259,12 @@ impl<'a> Queue<'a> {
             return numbers.link(name).and_then(|index| wireguard::set(index, &before, wireguard)).map_err(failed);
         }
         for request in netlink::requests(change, numbers).map_err(failed)? {
+            let taken = if let NetnsChange::ReplaceAddress { .. } = change { netlink::added_ipv6(&request) } else { None };
             self.push(Some(change), request)?;
+            if let Some((index, ip)) = taken {
+                self.flush()?;
+                ready::wait_until_taken(self.inner, index, ip).map_err(failed)?;
+            }
         }
         Ok(())
     }
@@ -291,6 +297,7 @@ impl<'a> Queue<'a> {
                     | NetnsChange::AddHostRoute { .. }
                     | NetnsChange::AddRule(_),
                 ) => refusal.errno == Errno::EXIST,
+                Some(NetnsChange::ReplaceAddress { .. }) => matches!(refusal.errno, Errno::EXIST | Errno::ADDRNOTAVAIL),
                 Some(NetnsChange::RemoveAddress { .. } | NetnsChange::RemoveHostAddress { .. }) => refusal.errno == Errno::ADDRNOTAVAIL,
                 Some(NetnsChange::RemoveRoute { .. } | NetnsChange::RemoveHostRoute { .. } | NetnsChange::RemoveRule(_)) => {
                     matches!(refusal.errno, Errno::SRCH | Errno::NOENT)

@@ -17,6 +17,7 @@ pub mod netns;
 pub mod networkd;
 pub mod nftables;
 pub mod observe;
+pub mod occupants;
 pub mod processes;
 pub mod program;
 pub mod ready;

@@ -31,7 +31,8 @@ pub struct Observed {
 }
 
 /// Reads what is in the namespace of the calling thread: of links only those of `applied` and those wanted; of addresses, routes
-/// and rules only those that this tool added and those wanted. The others belong to services and admins.
+/// and rules only those that this tool added, by their marks or by the record, and those wanted. The others belong to services and
+/// admins.
 pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Netns) -> Result<Observed> {
     let mut observed = Observed::default();
     let netns = &mut observed.netns;
@@ -83,14 +84,17 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
         let lo = LinkName::loopback();
         let Some(name) = names.get(&state.index).or((state.index == LOOPBACK).then_some(&lo)) else { continue };
         let address = state.address.canonical(name);
-        let ours = state.maker == Maker::Ours;
+        let of = |netns: &Netns| -> Vec<Address> {
+            let list = if *name == lo { Some(&netns.loopback_addresses) } else { netns.links.get(name).map(|link| &link.addresses) };
+            list.into_iter().flatten().map(|a| a.canonical(name)).collect()
+        };
+        // a kernel before 5.18 keeps no marks of addresses
+        let ours = state.maker == Maker::Ours || of(applied).iter().any(|a| a.is_same(&address));
         if state.duplicate && ours {
             observed.refused.push((state.index, address));
             continue;
         }
-        let wanted = if *name == lo { Some(&wanted.loopback_addresses) } else { wanted.links.get(name).map(|link| &link.addresses) };
-        let is_wanted = || wanted.is_some_and(|addresses| addresses.iter().any(|a| a.canonical(name) == address));
-        if ours || is_wanted() {
+        if ours || of(wanted).contains(&address) {
             let to = if *name == lo { Some(&mut netns.loopback_addresses) } else { netns.links.get_mut(name).map(|l| &mut l.addresses) };
             to.into_iter().for_each(|list| list.push(address.clone()));
         }

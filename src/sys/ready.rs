@@ -1,13 +1,16 @@
 //! When a namespace is ready: its addresses can be used, and its host ends forward in their bridges.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::Ipv6Addr,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use ipnet::IpNet;
 
 use super::{
     inside::Host,
-    netlink::{self, GROUP_IPV6_ADDRESS, GROUP_LINK, Monitor, Numbers, PortState, Socket},
+    netlink::{self, GROUP_IPV6_ADDRESS, GROUP_IPV6_ROUTE, GROUP_LINK, Monitor, Numbers, PortState, Socket},
     terminal::Waiting,
 };
 use crate::{
@@ -42,6 +45,18 @@ pub fn list(desired: &Netns, numbers: &Numbers) -> List {
         }
     }
     list
+}
+
+/// Waits until packets to an IPv6 address of a link are taken.
+pub fn wait_until_taken(inner: &mut Socket, index: u32, ip: Ipv6Addr) -> Result<()> {
+    let deadline = Instant::now() + READY_WAIT;
+    let monitor = Monitor::open(&[GROUP_IPV6_ROUTE])?;
+    while !netlink::is_taken(inner, index, ip)? {
+        if !Monitor::wait(&[&monitor], deadline)? {
+            bail!("address {ip} is not usable, after waiting {} s for it", READY_WAIT.as_secs());
+        }
+    }
+    Ok(())
 }
 
 /// Waits until everything on the list is usable.

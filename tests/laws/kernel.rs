@@ -168,6 +168,10 @@ impl Kernel {
                 assert!(!addresses.iter().any(clash), "{change}: EEXIST with {addresses:?}");
                 if ipv6 { addresses.insert(0, address) } else { addresses.push(address) }
             }
+            NetnsChange::ReplaceAddress { link, before, after } => {
+                self.apply(&NetnsChange::RemoveAddress { link: link.clone(), address: before });
+                self.apply(&NetnsChange::AddAddress { link, address: after, dad: Dad::Off, replace: false });
+            }
             NetnsChange::RemoveAddress { link, address } => {
                 let addresses = self.addresses(&link);
                 let at = addresses.iter().position(|a| a.canonical(&link) == address.canonical(&link));

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     os::fd::RawFd,
 };
 
@@ -154,6 +154,7 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
             let flags = NLM_F_CREATE | if *replace { NLM_F_REPLACE } else { NLM_F_EXCL };
             vec![inside(RouteNetlinkMessage::NewAddress(new_address(numbers.link(link)?, address, *dad)), flags)]
         }
+        NetnsChange::ReplaceAddress { link, before, after } => replace_address(numbers.link(link)?, before, after),
         NetnsChange::RemoveAddress { link, address } => {
             vec![remove_address(numbers.link(link)?, address)]
         }
@@ -408,6 +409,36 @@ fn host_route(index: u32, to: IpNet) -> Result<RouteMessage> {
     let mut message = route(Some(index), &Route::new(to))?;
     message.header.protocol = RouteProtocol::Static;
     Ok(message)
+}
+
+/// While the one is away and the other not there yet, the same address is elsewhere: packets to it are taken, and routes with this
+/// source, which the kernel removes with it, stay. IPv4 has it as a host address on the same link, so that the link is never without
+/// an address, which would cost it all routes; IPv6 knows addresses of one link by nothing else and has it on the loopback link.
+///
+/// It has been checked for duplicates there already.
+fn replace_address(index: u32, before: &Address, after: &Address) -> Vec<Request> {
+    let host = IpNet::from(after.address.addr());
+    let on_link = host.addr().is_ipv4() && host != before.address && host != after.address;
+    let (place, parked) = (if on_link { index } else { LOOPBACK }, Address { no_prefix_route: true, ..Address::new(host) });
+    let add = |index, address| inside(RouteNetlinkMessage::NewAddress(new_address(index, address, Dad::Off)), NLM_F_CREATE | NLM_F_EXCL);
+    let mut requests = vec![remove_address(index, before), add(index, after)];
+    // an address of the loopback link has no other place
+    if on_link || index != LOOPBACK {
+        requests.insert(0, add(place, &parked));
+        requests.push(remove_address(place, &parked));
+    }
+    requests
+}
+
+/// Gives the IPv6 address that a request adds, which is usable only some time after it, with the index of its link.
+#[must_use]
+pub fn added_ipv6(request: &Request) -> Option<(u32, Ipv6Addr)> {
+    let RouteNetlinkMessage::NewAddress(message) = &request.message else { return None };
+    let local = |attribute: &AddressAttribute| match attribute {
+        AddressAttribute::Local(IpAddr::V6(ip)) => Some(*ip),
+        _ => None,
+    };
+    Some((message.header.index, message.attributes.iter().find_map(local)?))
 }
 
 fn new_address(index: u32, address: &Address, dad: Dad) -> AddressMessage {

@@ -7,12 +7,13 @@ mod read;
 mod socket;
 
 pub use message::{
-    Numbers, Request, Side, add_placeholders, knows_kind, loopback_up, neighbour_timer, release_port, remove_address, remove_links, rename,
-    requests, set_mac, spare_index,
+    Numbers, Request, Side, add_placeholders, added_ipv6, knows_kind, loopback_up, neighbour_timer, release_port, remove_address,
+    remove_links, rename, requests, set_mac, spare_index,
 };
 pub use port::{host_ends, set_host_link, vlans};
 pub use read::{
-    AddressState, KernelLink, PortState, RouteState, RuleState, addresses, link_by_index, link_by_name, links, routes, routes_of, rules,
+    AddressState, KernelLink, PortState, RouteState, RuleState, addresses, is_taken, link_by_index, link_by_name, links, routes, routes_of,
+    rules,
 };
 pub use socket::{Batch, Monitor, Refusal, Socket};
 
@@ -22,6 +23,9 @@ pub const GROUP_LINK: u32 = 1;
 pub const GROUP_IPV4_ADDRESS: u32 = 5;
 /// `RTNLGRP_IPV6_IFADDR`: IPv6 addresses come, become usable and go.
 pub const GROUP_IPV6_ADDRESS: u32 = 9;
+
+/// `RTNLGRP_IPV6_ROUTE`: IPv6 routes come, change and go.
+pub const GROUP_IPV6_ROUTE: u32 = 11;
 
 /// Marks the routes (`RTA_PROTOCOL`) and addresses (`IFA_PROTO`) that this tool adds, so that what services and admins add is
 /// left alone. 78 is unassigned in `/etc/iproute2/rt_protos`.

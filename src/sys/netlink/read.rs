@@ -1,6 +1,6 @@
 //! Netlink answers -> plain facts.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
@@ -333,6 +333,22 @@ pub fn routes_of(socket: &mut Socket, index: u32) -> Result<Vec<RouteState>> {
     // a kernel before 4.20 does not pick
     all.retain(|state| state.index == Some(index));
     Ok(all)
+}
+
+/// Tells whether packets to an IPv6 address of a link are taken: some time after it was added, also without duplicate detection,
+/// for the kernel leaves that to a thread of its own (`addrconf_dad_work`).
+pub fn is_taken(socket: &mut Socket, index: u32, ip: Ipv6Addr) -> Result<bool> {
+    let mut request = RouteMessage::default();
+    request.header.address_family = AddressFamily::Inet6;
+    request.header.kind = RouteType::Local;
+    request.attributes.extend([RouteAttribute::Table(LOCAL_TABLE), RouteAttribute::Oif(index)]);
+    socket.set_filter(true);
+    let objects = socket.dump(&RouteNetlinkMessage::GetRoute(request)).context("failed to list local routes");
+    socket.set_filter(false);
+    let (oif, to) = (RouteAttribute::Oif(index), RouteAttribute::Destination(RouteAddress::Inet6(ip)));
+    Ok(objects?.iter().any(|object| {
+        matches!(object, RouteNetlinkMessage::NewRoute(route) if route.attributes.contains(&oif) && route.attributes.contains(&to))
+    }))
 }
 
 /// A routing rule.

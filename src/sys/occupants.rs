@@ -1,0 +1,89 @@
+//! Who is in a namespace: its processes, and the services that these are, as the kernel shows them under `/proc`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+
+use super::netns;
+use crate::model::NetnsName;
+
+/// Who is in one namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Occupants {
+    /// Services that systemd runs, all of whose processes are inside, each with one of these. That leaves out what runs a command
+    /// inside (cron, a monitoring agent), and what a service that has stopped has left.
+    pub services: BTreeMap<String, u32>,
+    /// Any other process, with its name: somebody's shell.
+    pub others: BTreeMap<u32, String>,
+}
+
+impl Occupants {
+    /// Tells whether nobody is inside.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.others.is_empty()
+    }
+}
+
+/// Lists who is in namespaces. Processes that cannot be looked at are left out: root sees all, others their own.
+pub fn occupants(names: &[NetnsName]) -> Result<BTreeMap<NetnsName, Occupants>> {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+    let wanted: BTreeMap<_, &NetnsName> = names.iter().filter_map(|name| Some((identity(&netns::path(name))?, name))).collect();
+    if wanted.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir("/proc").context("failed to list /proc")? {
+        let Some(pid) = entry.ok().and_then(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) else { continue };
+        // or it has ended
+        if let Some(netns) = identity(Path::new(&format!("/proc/{pid}/ns/net"))) {
+            wanted.get(&netns).map_or_else(|| outside.push(pid), |name| inside.push((pid, *name)));
+        }
+    }
+    let mut all: BTreeMap<NetnsName, Occupants> = BTreeMap::new();
+    if inside.is_empty() {
+        return Ok(all);
+    }
+    let elsewhere: BTreeSet<String> = outside.into_iter().filter_map(unit_of).collect();
+    for (pid, name) in inside {
+        let occupants = all.entry(name.clone()).or_default();
+        match unit_of(pid).filter(|unit| unit.ends_with(".service") && is_active(unit)) {
+            Some(unit) if is_own(&unit) => {}
+            Some(unit) if !elsewhere.contains(&unit) => {
+                occupants.services.entry(unit).or_insert(pid);
+            }
+            _ => {
+                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                occupants.others.insert(pid, name.trim_end().to_owned());
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Tells whether a unit is one of this tool's own, which go with their namespace.
+#[must_use]
+pub fn is_own(unit: &str) -> bool {
+    ["netns@", "netns-hold@", "netns-dhcp@", "netns-online@"].iter().any(|own| unit.starts_with(own))
+}
+
+/// Gives the unit that a process is of: the first in the path of its control group that is no slice.
+fn unit_of(pid: u32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    // of the one hierarchy, or of systemd's own among several (cgroups(7)); the other may be without units
+    let is_its = |line: &&str| line.starts_with("0::") || line.contains(":name=systemd:");
+    let is_unit = |part: &&str| [".service", ".scope", ".socket"].iter().any(|suffix| part.ends_with(suffix));
+    let unit = text.lines().filter(is_its).find_map(|line| line.split('/').find(is_unit))?;
+    // systemd puts it before names that would be those of the kernel's own files
+    Some(unit.strip_prefix('_').unwrap_or(unit).to_owned())
+}
+
+/// Tells whether systemd has a unit up: as long as it does, this link is there for the journal. Without a bus, as `down` needs it.
+fn is_active(unit: &str) -> bool {
+    fs::symlink_metadata(format!("/run/systemd/units/invocation:{unit}")).is_ok()
+}
