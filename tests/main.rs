@@ -17,6 +17,7 @@ mod host_dhcp;
 mod host_dns;
 mod host_docs;
 mod host_doctor;
+mod host_drift;
 mod host_errors;
 mod host_exec;
 mod host_failures;
@@ -25,6 +26,7 @@ mod host_keys;
 mod host_live;
 mod host_main;
 mod host_outside;
+mod host_prune;
 mod host_published;
 mod host_restart;
 mod host_sockets;
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         host_boot::trials,
         host_confirm::trials,
         host_dhcp::trials,
+        host_drift::trials,
         host_dns::trials,
         host_docs::trials,
         host_doctor::trials,
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         host_live::trials,
         host_main::trials,
         host_outside::trials,
+        host_prune::trials,
         host_published::trials,
         host_restart::trials,
         host_sockets::trials,

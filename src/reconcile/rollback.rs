@@ -151,6 +151,14 @@ pub fn rollback(tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Lists what was left of changes that do not wait any more.
+pub fn strays() -> Result<Vec<PathBuf>> {
+    if is_waiting() {
+        return Ok(Vec::new());
+    }
+    Ok([FOLDER, AT_BOOT].map(PathBuf::from).into_iter().filter(|path| fs::exists(path)).collect())
+}
+
 fn end(bus: &Bus) -> Result<()> {
     discard()?;
     fs::remove(Path::new(AT_BOOT))?;
