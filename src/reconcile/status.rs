@@ -341,7 +341,8 @@ impl Run<'_> {
         for (name, unit) in bus.netns_units(&names)? {
             let Some(netns) = facts.netns.get_mut(&name) else { continue };
             netns.active_state = Some(unit.active_state);
-            let listed = |unit: &String| UnitName::parse(unit).is_ok_and(|unit| situation.loaded.contains_key(&unit));
+            let is_listed = |unit: &UnitName| situation.listed.contains_key(unit) || situation.desired.units.contains_key(unit);
+            let listed = |unit: &String| UnitName::parse(unit).is_ok_and(|unit| is_listed(&unit));
             // a wait for leases is over when it has started
             netns.bound = unit.bound_by.into_iter().filter(|unit| !listed(unit) && !unit.starts_with("netns-online@")).collect();
             netns.bound.extend((!netns.dhcp.is_empty()).then(|| format!("netns-dhcp@{name}.service")));
