@@ -12,6 +12,7 @@ mod graph;
 mod harness;
 mod host_bad_input;
 mod host_boot;
+mod host_causes;
 mod host_confirm;
 mod host_dhcp;
 mod host_dns;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         harness::trials,
         host_bad_input::trials,
         host_boot::trials,
+        host_causes::trials,
         host_confirm::trials,
         host_dhcp::trials,
         host_drift::trials,
