@@ -63,6 +63,7 @@ pub fn trials() -> Vec<Trial> {
         killed_at_random,
         many_at_once,
         up_and_down_at_once,
+        a_thousand_rounds,
         ip_netns_and_we_get_along,
         ip_netns_add_at_once,
         neighbours_learn_the_new_mac,
@@ -1356,6 +1357,55 @@ fn many_at_once() {
         let _ = net.sh(&all("down")).ok();
         net.assert_picture(&before);
     }
+}
+
+/// Ten namespaces at a time, of pairs, two pairs each, and macvlan links: counts are afterwards what they were, in the kernel, too.
+fn a_thousand_rounds() {
+    let mut config = String::new();
+    for n in 10..20 {
+        write!(
+            config,
+            "[namespace.n{n}]\ninterface.eth0 = {{ bridge = \"br0\", addresses = [\"192.0.2.{n}/24\", \"2001:db8:1::{n}/64\"] }}\n"
+        )
+        .unwrap();
+        match n % 4 {
+            0 => writeln!(config, "interface.eth1 = {{ bridge = \"br0\", addresses = [\"192.0.2.1{n}/24\"], gateways = [\"192.0.2.1\"] }}")
+                .unwrap(),
+            1 => writeln!(config, "interface.eth1 = {{ kind = \"macvlan\", parent = \"port1\", addresses = [\"198.51.100.{n}/24\"] }}")
+                .unwrap(),
+            _ => {}
+        }
+    }
+    let net = Net::with(&config);
+    let before = net.picture();
+    let count = || {
+        let script = "find /run/netns-networkd -type f | wc -l; grep -c ' - nsfs ' /proc/self/mountinfo || true; grep -c ' /run/netns ' /proc/self/mountinfo; ls /sys/class/net | wc -l
+                      { readlink /proc/[0-9]*/ns/net || true; } | sort -u | wc -l; grep -c . /proc/net/netlink";
+        net.sh(script).ok().stdout
+    };
+    let rounds = |rounds: u32| {
+        let script = format!(
+            "pids=; for n in {{10..19}}; do
+                 {{ for round in {{1..{rounds}}}; do netns-networkd up n$n; netns-networkd down n$n; done; }} & pids+=\" $!\"
+             done; for pid in $pids; do wait $pid; done"
+        );
+        let _ = net.sh(&script).ok();
+    };
+    // of the whole machine, where other tests run: but a leak would have a thousand
+    let namespaces = || net.sh("awk '/^net_namespace/ { print $2 }' /proc/slabinfo").ok().stdout.trim().parse::<u32>().unwrap_or_default();
+    rounds(1);
+    let (was, kernel) = (count(), namespaces());
+    (0..4).for_each(|_| rounds(25));
+    net.assert_picture(&before);
+    assert_eq!(count(), was);
+    let _ = net.wait_until(
+        "the kernel's namespaces have gone",
+        Duration::from_secs(30),
+        &format!(
+            "[[ $(awk '/^net_namespace/ {{ print $2 }}' /proc/slabinfo) -lt {} ]] || ! grep -q ^net_namespace /proc/slabinfo",
+            kernel + 500
+        ),
+    );
 }
 
 fn up_and_down_at_once() {

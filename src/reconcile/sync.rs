@@ -159,6 +159,14 @@ impl<'a> Run<'a> {
             let plan = self.plan(changes, &situation, self.options.restart && round == 0)?;
             outcome.pending.clone_from(&plan.pending);
             let waits_for_networkd = plan.steps.iter().all(|s| *s == Step::ReloadNetworkd);
+            if round == 1 && waits_for_networkd && !plan.steps.is_empty() {
+                // up to 255 it answers before it takes addresses away and puts them back, and may have done so under this look
+                if self.networkd_is_at(&plan.changes)? {
+                    let to_come = self.vlans_to_come();
+                    wait_for_links(self.bus()?, &situation.desired, &to_come)?;
+                }
+                continue;
+            }
             if round > 0 && (plan.steps.is_empty() || waits_for_networkd || round + 1 == ROUNDS) {
                 outcome.unverified = plan.changes.iter().map(|change| self.unverified(change, &situation)).collect();
                 break;
@@ -187,8 +195,8 @@ impl<'a> Run<'a> {
                 wait_for_links(self.bus()?, &situation.desired, &to_come)?;
             }
         }
-        if outcome.waits {
-            rollback::restart_timer(self.bus()?)?;
+        if let Some(limit) = self.options.confirm.filter(|_| outcome.waits) {
+            rollback::restart_timer(self.bus()?, limit)?;
         }
         Ok(outcome)
     }
@@ -218,6 +226,14 @@ impl<'a> Run<'a> {
             None => Bus::connect()?,
         };
         Ok(self.bus.insert(bus))
+    }
+
+    /// Tells whether networkd is still at work on a link that is not as it should be.
+    fn networkd_is_at(&mut self, changes: &[Change]) -> Result<bool> {
+        let links = changes.iter().filter_map(|change| if let Change::HostLink { name, .. } = change { Some(name) } else { None });
+        let links: Vec<_> = links.collect();
+        let bus = self.bus()?;
+        Ok(links.into_iter().any(|name| host::is_configuring(bus, name)))
     }
 
     fn look(&mut self) -> Result<Situation> {
