@@ -48,6 +48,8 @@ pub enum Command {
     Confirm,
     /// Takes the changes of a `sync --confirm` back at once; what its timer runs.
     Rollback,
+    /// Removes what belongs to no configuration and to no unit that runs; only what netns-networkd has made.
+    Prune(Prune),
     /// Makes a namespace as the last sync recorded it; what netns@NAME.service runs.
     Up(Up),
     /// Removes a namespace; what netns@NAME.service runs when its last service has stopped.
@@ -122,6 +124,13 @@ pub enum Format {
     Svg,
     Dot,
     Mermaid,
+}
+
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Shows what would go; removes nothing. Exit code 3 if there is anything.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -12,8 +12,8 @@ use std::{
 use ipnet::IpNet;
 
 use crate::model::{
-    Address, Dad, File, HostEnd, HostLink, Kind, Link, LinkName, Mac, Netns, NetnsName, Port, PortVlans, Route, RouteKey, Rule, Ruleset,
-    State, Unit, UnitName, Wireguard,
+    Address, Dad, Drift, File, HostEnd, HostLink, Kind, Link, LinkName, Mac, Netns, NetnsName, Port, PortVlans, Route, RouteKey, Rule,
+    Ruleset, State, Unit, UnitName, Wireguard,
 };
 
 /// One difference between what is and what should be.
@@ -32,6 +32,8 @@ pub enum Change {
 pub enum NetnsChange {
     Add,
     Remove,
+    /// Gives the namespace its name in `/run/netns` again.
+    Name,
     SetSysctl {
         key: String,
         value: String,
@@ -68,6 +70,15 @@ pub enum NetnsChange {
     SetUp {
         name: LinkName,
         host_end: Option<LinkName>,
+    },
+    /// Gives a link its own name again.
+    RenameLink {
+        name: LinkName,
+        called: LinkName,
+    },
+    RenameHostEnd {
+        host_end: LinkName,
+        called: LinkName,
     },
     SetBridge {
         host_end: LinkName,
@@ -202,10 +213,11 @@ pub fn diff(observed: &State, desired: &State) -> Vec<Change> {
 /// is new comes before what it replaces goes, so that a service is never without an address or a route that stays.
 #[must_use]
 pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
-    let Netns { source: _, places: _, sysctl, sysctl_before: _, ruleset, loopback_addresses, routes: _, rules, links } = desired;
+    let Netns { source: _, places: _, sysctl, sysctl_before: _, ruleset, loopback_addresses, routes: _, rules, links, drift: _ } = desired;
     let on_links = links.values().flat_map(|link| &link.addresses);
     let wanted = loopback_addresses.iter().chain(on_links).map(|address| address.address.addr()).collect();
     let mut phases = Phases { wanted, ..Phases::default() };
+    diff_drift(&observed.drift, &mut phases);
     let is_new = |name: &LinkName| before(observed, desired, name).is_none();
     let of_new_link = |key: &str| links.keys().any(|name| is_new(name) && is_parameter_of(key, name));
     for (key, value) in sysctl {
@@ -254,6 +266,21 @@ pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
     let rules_gone = observed.rules.difference(rules).cloned().map(NetnsChange::RemoveRule).collect();
     let Phases { wanted: _, first, links, add, last } = phases;
     [first, links, add, rules_gone, routes_gone, last, links_gone].concat()
+}
+
+/// Names first, for everything else calls links by them.
+fn diff_drift(drift: &Drift, phases: &mut Phases) {
+    let Drift { is_nameless, loopback_is_down, lost_rules, renamed, renamed_ends } = drift;
+    phases.first.extend(is_nameless.then_some(NetnsChange::Name));
+    let rename = |(name, called): (&LinkName, &LinkName)| NetnsChange::RenameLink { name: name.clone(), called: called.clone() };
+    phases.first.extend(renamed.iter().map(rename));
+    let rename = |(end, called): (&LinkName, &LinkName)| NetnsChange::RenameHostEnd { host_end: end.clone(), called: called.clone() };
+    phases.first.extend(renamed_ends.iter().map(rename));
+    if *loopback_is_down {
+        phases.links.push(NetnsChange::SetUp { name: LinkName::loopback(), host_end: None });
+    }
+    // without them no gateway is reached
+    phases.links.extend(lost_rules.iter().cloned().map(NetnsChange::AddRule));
 }
 
 /// Gives what a link was before; none if it is new, is made anew, or goes.
@@ -380,7 +407,8 @@ fn diff_host_end(before: &HostEnd, after: &HostEnd, phases: &mut Phases) {
     phases.last.extend(before.addresses.difference(addresses).map(remove));
     let add = |to: &IpNet| NetnsChange::AddHostRoute { host_end: host_end(), to: *to };
     let remove = |to: &IpNet| NetnsChange::RemoveHostRoute { host_end: host_end(), to: *to };
-    phases.links.extend(routes.difference(&before.routes).map(add));
+    // when it is up
+    phases.add.extend(routes.difference(&before.routes).map(add));
     phases.last.extend(before.routes.difference(routes).map(remove));
 }
 
@@ -539,6 +567,7 @@ impl fmt::Display for NetnsChange {
         match self {
             Self::Add => f.write_str("add network namespace"),
             Self::Remove => f.write_str("remove network namespace"),
+            Self::Name => f.write_str("give network namespace its name again"),
             Self::SetSysctl { key, value } => write!(f, "set {key} to {value}"),
             Self::SetRuleset { before: None, after: Some(_) } => f.write_str("load nftables ruleset"),
             Self::SetRuleset { after: Some(_), .. } => f.write_str("replace nftables ruleset"),
@@ -560,6 +589,8 @@ impl fmt::Display for NetnsChange {
             Self::SetMtu { name, host_end: None, mtu } => write!(f, "set MTU of link '{name}' to {mtu}"),
             Self::SetUp { name, host_end: Some(host_end) } => write!(f, "set link '{name}' and host end '{host_end}' up"),
             Self::SetUp { name, host_end: None } => write!(f, "set link '{name}' up"),
+            Self::RenameLink { name, called } => write!(f, "rename link '{called}' to '{name}'"),
+            Self::RenameHostEnd { host_end, called } => write!(f, "rename host end '{called}' to '{host_end}'"),
             Self::SetBridge { host_end, bridge: Some(bridge) } => write!(f, "put host end '{host_end}' on bridge '{bridge}'"),
             Self::SetBridge { host_end, bridge: None } => write!(f, "take host end '{host_end}' from its bridge"),
             Self::SetPort { host_end, port } => write!(f, "set port '{host_end}': {port}"),
@@ -606,7 +637,10 @@ impl fmt::Display for Change {
             }
             Self::HostLink { name, after: None, .. } => write!(f, "remove link '{name}'"),
             Self::Unit { name, before, after } => write_unit(f, name, before, after),
-            Self::Netns { name, change: change @ (NetnsChange::Add | NetnsChange::Remove) } => write!(f, "{change} '{name}'"),
+            Self::Netns { name, change: change @ (NetnsChange::Add | NetnsChange::Remove) } => {
+                write!(f, "{change} '{name}'")
+            }
+            Self::Netns { name, change: NetnsChange::Name } => write!(f, "give network namespace '{name}' its name again"),
             Self::Netns { name, change } => write!(f, "{change} in netns '{name}'"),
             Self::Client { name, before: None, .. } => write!(f, "start DHCP client of netns '{name}'"),
             Self::Client { name, after: true, .. } => write!(f, "restart DHCP client of netns '{name}'"),

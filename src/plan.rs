@@ -39,6 +39,8 @@ pub enum Step {
     Restart(Vec<Restart>),
     /// Sets what networkd does not change on a link that is there.
     SetLink(LinkName),
+    /// Makes networkd set up a link again whose file has not changed: it does not look after what it has configured.
+    Reconfigure(LinkName),
     RemoveBridge(LinkName),
     /// networkd leaves a port that no file names any more where it is.
     ReleasePort {
@@ -142,6 +144,18 @@ pub struct Kept {
     pub provenance: Provenance,
 }
 
+/// Whether daemons read their files again where no file has changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reload {
+    /// networkd, for links that are not as its files say.
+    #[default]
+    ForLinks,
+    /// None of them: this is a look after the first, and they have done what they do.
+    No,
+    /// Both: an earlier run was cut off before it could.
+    All,
+}
+
 /// What the user asked for beyond the plain run, and what earlier runs left.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -155,8 +169,10 @@ pub struct Request {
     pub left: BTreeSet<NetnsName>,
     /// What cannot be changed while namespaces are up.
     pub stuck: BTreeMap<NetnsName, Vec<NetnsChange>>,
-    /// Reload both daemons in any case: an earlier run was cut off before it could.
-    pub reload: bool,
+    /// What the daemons are told beside what is new to them.
+    pub reload: Reload,
+    /// The links of ours that VLAN links of ours are on.
+    pub parents: BTreeMap<LinkName, LinkName>,
 }
 
 fn is_in(path: &Path, directory: &str) -> bool {
@@ -168,13 +184,15 @@ fn is_in(path: &Path, directory: &str) -> bool {
 pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     let mut plan = Plan::default();
     let (mut files, mut drop_ins, mut after) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut networkd, mut systemd) = (request.reload, request.reload);
+    let (mut networkd, mut systemd) = (request.reload == Reload::All, request.reload == Reload::All);
     let mut hold = request.left.clone();
     // namespaces that must stay although no unit names them: a process of another binding is still inside
     let mut needed = BTreeSet::new();
     let mut converge = BTreeSet::new();
     let (mut clients, mut restarts) = (Vec::new(), Vec::new());
-    let (mut uplinks, mut bridges) = (Vec::new(), Vec::new());
+    let (mut uplinks, mut bridges, mut again) = (Vec::new(), Vec::new(), Vec::new());
+    let mut written = BTreeSet::new();
+    let new_bridges: BTreeSet<LinkName> = changes.iter().filter_map(new_bridge).cloned().collect();
 
     for change in changes {
         match &change {
@@ -186,6 +204,7 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
                 let drop_in = is_in(path, SYSTEMD);
                 networkd |= is_in(path, NETWORKD);
                 systemd |= drop_in;
+                written.insert(path.clone());
                 let step = Step::WriteFile { path: path.clone(), content: after.clone() };
                 if drop_in { drop_ins.push(step) } else { files.push(step) }
             }
@@ -208,12 +227,24 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
             }
             Change::HostLink { name, after: None, .. } => after.push(Step::RemoveBridge(name.clone())),
             // networkd makes it; a link that is not there at all comes when its hardware does
-            Change::HostLink { name, before, after: Some(after) } => {
-                networkd = true;
-                if before.as_ref().is_some_and(|before| needs_us(before, after)) {
-                    // a bridge begins to keep VLANs apart when its ports have theirs
-                    if after.is_bridge { bridges.push(Step::SetLink(name.clone())) } else { uplinks.push(Step::SetLink(name.clone())) }
-                }
+            Change::HostLink { name, before: None, .. } => {
+                networkd |= request.reload != Reload::No;
+                // what stands on another link networkd makes when it sets that up
+                let parent = request.parents.get(name).filter(|parent| !new_bridges.contains(*parent));
+                let parent = parent.filter(|_| !written.contains(&networkd_path("vlan", name, "netdev")));
+                again.extend(parent.map(|parent| Step::Reconfigure(parent.clone())));
+            }
+            Change::HostLink { name, before: Some(before), after: Some(after) } => {
+                networkd |= request.reload != Reload::No;
+                let kind = if after.is_bridge { "bridge" } else { "uplink" };
+                // what networkd reads anew it sets up as a whole; what joins a bridge that is to be made has to wait for that
+                let is_lost = !written.contains(&networkd_path(kind, name, "network"))
+                    && !after.master.as_ref().is_some_and(|bridge| new_bridges.contains(bridge))
+                    && has_lost(before, after);
+                // a bridge begins to keep VLANs apart when its ports have theirs
+                let steps = if after.is_bridge { &mut bridges } else { &mut uplinks };
+                again.extend((is_lost && after.is_bridge).then(|| Step::Reconfigure(name.clone())));
+                steps.extend((needs_us(before, after) || (is_lost && !after.is_bridge)).then(|| Step::SetLink(name.clone())));
             }
             // a file that is left alone keeps its unit as it is
             Change::Unit { name, .. } if plan.kept.iter().any(|kept| is_drop_in_of(&kept.path, name)) => continue,
@@ -266,7 +297,12 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
 
     plan.steps.extend(files);
     plan.steps.extend(networkd.then_some(Step::ReloadNetworkd));
-    plan.steps.extend(hold.iter().cloned().map(Step::Hold));
+    // namespaces wait for bridges that are down
+    again.dedup();
+    plan.steps.extend(again);
+    // one that is held for as long as a process is in it needs no second hold
+    let begin = hold.iter().filter(|name| !(needed.contains(*name) && request.held.contains(*name)));
+    plan.steps.extend(begin.cloned().map(Step::Hold));
     plan.steps.extend(drop_ins);
     plan.steps.extend(systemd.then_some(Step::ReloadSystemd));
     plan.steps.extend(converge.into_iter().map(Step::Converge));
@@ -277,11 +313,25 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     needed.extend(request.keep.iter().cloned());
     let held: BTreeSet<_> = hold.union(&request.held).cloned().collect();
     // After a run that was cut off, systemd may still have the old settings: which holds are needed shows in the next look.
-    if !request.reload {
+    if request.reload != Reload::All {
         plan.steps.extend(held.difference(&needed).cloned().map(Step::Release));
     }
     plan.steps.extend(after);
     plan
+}
+
+/// The bridge that a change makes.
+fn new_bridge(change: &Change) -> Option<&LinkName> {
+    match change {
+        Change::HostLink { name, before: None, after: Some(after) } if after.is_bridge => Some(name),
+        _ => None,
+    }
+}
+
+/// Tells whether a link has lost what networkd once gave it.
+fn has_lost(before: &HostLink, after: &HostLink) -> bool {
+    let HostLink { is_bridge: _, up, master, mac: _, mtu: _, addresses, stp: _, vlan_filtering: _, vlans: _ } = after.clone();
+    !before.has(&HostLink { up, master, addresses, ..HostLink::default() })
 }
 
 /// Tells whether a link differs in what networkd does not change on one that is there: up to systemd 256 the settings of a
@@ -310,6 +360,7 @@ impl fmt::Display for Step {
                 write!(f, "restart {}", units.join(" "))
             }
             Self::SetLink(name) => write!(f, "set link '{name}' as configured"),
+            Self::Reconfigure(name) => write!(f, "make systemd-networkd set up link '{name}' again"),
             Self::RemoveBridge(name) => write!(f, "remove bridge '{name}'"),
             Self::ReleasePort { name, bridge } => write!(f, "take link '{name}' from bridge '{bridge}'"),
         }

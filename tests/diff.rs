@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use libtest_mimic::Trial;
 use netns_networkd::diff::{Change, NetnsChange, diff_netns};
 use netns_networkd::model::{File, HostLink, Kind, LinkName, Netns, NetnsName, Place, Provenance, Unit, UnitName};
-use netns_networkd::plan::{Plan, Request, plan};
+use netns_networkd::plan::{Plan, Reload, Request, plan};
 
 use crate::common::{Case, cases};
 use crate::trials;
@@ -36,7 +36,9 @@ pub fn trials() -> Vec<Trial> {
         a_netns_that_is_left_is_held_and_let_go,
         a_look_at_some_units_ends_no_hold_of_others,
         a_bridge_goes_last,
-        a_missing_link_reloads_networkd,
+        a_missing_bridge_comes_with_a_reload_and_its_ports_later,
+        what_a_link_has_lost_comes_back,
+        what_networkd_reads_anew_it_sets_up_itself,
         words_for_a_person,
     ];
     trials.extend(cases("diff", gives));
@@ -259,7 +261,7 @@ fn only_drop_ins_reload_systemd() {
 }
 
 fn a_cut_off_run_reloads_both() {
-    let request = Request { reload: true, ..Request::default() };
+    let request = Request { reload: Reload::All, ..Request::default() };
     let _ = assert_plan(Vec::new(), &request, "reload systemd-networkd\nreload systemd\n");
 }
 
@@ -399,14 +401,39 @@ fn a_bridge_goes_last() {
     let _ = assert_plan(changes, &restart(), &wanted);
 }
 
-fn a_missing_link_reloads_networkd() {
-    let name = LinkName::parse("br-lan").unwrap();
+fn host_links() -> (Change, Change) {
+    let (bridge, uplink) = (LinkName::parse("br-lan").unwrap(), LinkName::parse("eno1").unwrap());
     let wanted = HostLink { is_bridge: true, up: true, addresses: ["192.0.2.1/24".parse().unwrap()].into(), ..HostLink::default() };
-    let missing = Change::HostLink { name: name.clone(), before: None, after: Some(wanted.clone()) };
-    let bare = Change::HostLink { name, before: Some(HostLink { is_bridge: true, ..HostLink::default() }), after: Some(wanted) };
-    for change in [missing, bare] {
-        let _ = assert_plan(vec![change], &Request::default(), "reload systemd-networkd\n");
-    }
+    let port = HostLink { up: true, master: Some(bridge.clone()), ..HostLink::default() };
+    let bare = HostLink { is_bridge: true, ..HostLink::default() };
+    let change = |name, before, after| Change::HostLink { name, before: Some(before), after: Some(after) };
+    (change(bridge, bare, wanted), change(uplink, HostLink::default(), port))
+}
+
+fn a_missing_bridge_comes_with_a_reload_and_its_ports_later() {
+    let (bridge, uplink) = host_links();
+    let Change::HostLink { name, after, .. } = bridge else { panic!() };
+    let missing = Change::HostLink { name, before: None, after };
+    let _ = assert_plan(vec![missing.clone()], &Request::default(), "reload systemd-networkd\n");
+    let _ = assert_plan(vec![missing, uplink], &Request::default(), "reload systemd-networkd\n");
+}
+
+/// networkd does not look after what it has configured.
+fn what_a_link_has_lost_comes_back() {
+    let (bridge, uplink) = host_links();
+    let wanted = "reload systemd-networkd\nmake systemd-networkd set up link 'br-lan' again\nset link 'eno1' as configured\n";
+    let _ = assert_plan(vec![bridge.clone(), uplink.clone()], &Request::default(), wanted);
+    // a second look needs no second reload
+    let again = Request { reload: Reload::No, ..Request::default() };
+    let _ = assert_plan(vec![bridge, uplink], &again, wanted.strip_prefix("reload systemd-networkd\n").unwrap());
+}
+
+fn what_networkd_reads_anew_it_sets_up_itself() {
+    let (bridge, uplink) = host_links();
+    let file = |kind| format!("/etc/systemd/network/10-netns-networkd-{kind}.network");
+    let changes = vec![write(&file("bridge-br-lan")), write(&file("uplink-eno1")), bridge, uplink];
+    let wanted = format!("write {}\nwrite {}\nreload systemd-networkd\n", file("bridge-br-lan"), file("uplink-eno1"));
+    let _ = assert_plan(changes, &Request::default(), &wanted);
 }
 
 fn words_for_a_person() {

@@ -798,7 +798,7 @@ fn catch_all_of_an_admin_is_named(suite: Suite) {
     );
     assert_eq!(output.stderr, wanted);
     let _ = lab.sh(&format!("rm {culprit}")).ok();
-    assert_eq!(lab.sync_changes(&[]), "reload systemd-networkd\n");
+    assert_eq!(lab.sync_changes(&[]), "reload systemd-networkd\nlink 'br-a': add address 10.61.0.1/24\n");
     let _ = lab.sh("ip -o addr show dev br-a | grep 10.61.0.1/24").ok();
 }
 

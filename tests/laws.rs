@@ -21,8 +21,8 @@ use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config as Limits, RngAlgorithm, TestRng, TestRunner};
 
+use given::{drift, netns, wild_netns};
 pub use given::{ip_of, link_name, mac, net_of, netns_name, route, rules};
-use given::{netns, wild_netns};
 use kernel::{Kernel, apply, assert_same, routes};
 
 use crate::trials;
@@ -32,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
         no_diff_to_itself,
         a_netns_has_no_diff_to_itself,
         a_diff_applied_gives_the_desired_netns,
+        what_was_done_by_hand_is_undone,
         a_new_netns_has_its_addresses_in_order,
         the_first_address_is_preferred_after_a_change,
         a_diff_applied_gives_the_desired_state,
@@ -86,6 +87,11 @@ fn a_diff_applied_gives_the_desired_netns() {
         assert_same(&got, &after);
         assert_eq!(diff_netns(&got, &after), Vec::new(), "a second run changes nothing");
     });
+}
+
+fn what_was_done_by_hand_is_undone() {
+    let drifted = netns(true).prop_flat_map(|before| drift(&before).prop_map(move |drift| Netns { drift, ..before.clone() }));
+    law(512, (drifted, netns(false)), |(before, after)| assert_same(&apply(&before, &diff_netns(&before, &after)), &after));
 }
 
 fn a_new_netns_has_its_addresses_in_order() {

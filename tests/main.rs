@@ -17,6 +17,7 @@ mod host_dhcp;
 mod host_dns;
 mod host_docs;
 mod host_doctor;
+mod host_drift;
 mod host_errors;
 mod host_exec;
 mod host_failures;
@@ -26,6 +27,7 @@ mod host_live;
 mod host_main;
 mod host_many;
 mod host_outside;
+mod host_prune;
 mod host_published;
 mod host_restart;
 mod host_rollback;
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         host_boot::trials,
         host_confirm::trials,
         host_dhcp::trials,
+        host_drift::trials,
         host_dns::trials,
         host_docs::trials,
         host_doctor::trials,
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         host_main::trials,
         host_many::trials,
         host_outside::trials,
+        host_prune::trials,
         host_published::trials,
         host_restart::trials,
         host_rollback::trials,

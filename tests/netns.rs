@@ -669,7 +669,7 @@ gateways = ["192.0.2.1", { via = "2001:db8:1::2", metric = 7 }]
     let _ = net.up("mail").ok();
     net.configure(&changed.replace(r#""192.0.2.20/24", "192.0.2.10/25", "#, r#""192.0.2.10/24", "#));
     let _ = net.up("mail").ok();
-    assert_eq!(net.addresses("mail", "eth0"), ["192.0.2.10/24 broadcast 192.0.2.255", "2001:db8:1::10/56"]);
+    assert_eq!(net.addresses("mail", "eth0"), ["192.0.2.10/24 broadcast 192.0.2.255", "2001:db8:1::10/56 nodad"]);
     assert_eq!(net.routes("mail")[0], "-4 10.99.0.0/16 gateway 192.0.2.1 dev eth0 protocol 3");
     assert_eq!(net.up("mail").ok().stdout, "");
 }

@@ -13,7 +13,7 @@ use netns_networkd::{
     model::{
         Address, File, LinkName, Maker, Netns, NetnsName, Place, Provenance, Seen, SeenAddress, SeenLink, SeenRoute, State, Unit, UnitName,
     },
-    plan::{Kept, Pending, Plan, Request, plan},
+    plan::{Kept, Pending, Plan, Reload, Request, plan},
     report::{
         AddressState, Configuration, ConfigurationState, Document, Facts, LinkState, NetnsFacts, NetnsState, Origin, Orphan, OrphanKind,
         Report, UnitFacts,
@@ -145,7 +145,10 @@ impl Scene {
 
     fn report(&self, names: &[&str]) -> Report {
         let Self { desired, observed, written, goals, seen, web, host, retired, strays, kept, unfinished, units, configuration } = self;
-        let mut plan: Plan = plan(diff(observed, desired), &Request { reload: *unfinished, ..Request::default() });
+        let mut plan: Plan = plan(
+            diff(observed, desired),
+            &Request { reload: if *unfinished { Reload::All } else { Reload::ForLinks }, ..Request::default() },
+        );
         plan.pending.extend(retired.iter().map(|name| Pending::Retired { name: name.clone(), users: BTreeSet::new() }));
         plan.kept.extend(kept.iter().cloned());
         let listed = [("nginx", "web"), ("php@", "web"), ("mysql", "sql")].map(|(name, of)| (unit(name), netns(of)));

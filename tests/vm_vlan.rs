@@ -11,7 +11,7 @@ use crate::common::{Shell, Suite, Vm, VmHost};
 use crate::{skip, suite_trials};
 
 pub fn trials() -> Vec<Trial> {
-    suite_trials![keep_ports_apart_and_change_live, on_a_bridge_of_somebody_else]
+    suite_trials![keep_ports_apart_and_change_live, on_a_bridge_of_somebody_else, uplinks_deleted_or_taken_by_hand]
 }
 
 const SECONDS: Duration = Duration::from_secs(30);
@@ -260,4 +260,45 @@ fn on_a_bridge_of_somebody_else(suite: Suite) {
     let _ = vm.wait_until("nothing is left inside", SECONDS, "! ls /run/netns/*");
     let _ = vm.run(&["netns-networkd", "sync"]).ok();
     let _ = vm.sh("ip link del other; ip link del br-own").ok();
+}
+
+/// What networkd does not do by itself: make a VLAN link again that was deleted, and its parent's.
+fn uplinks_deleted_or_taken_by_hand(suite: Suite) {
+    let vm = &match Vm::host(suite) {
+        Ok(vm) => vm,
+        Err(why) => skip!("{why}"),
+    };
+    let config = "[bridge.br-lan]\nuplinks = [{ vlan = 40, parent = \"br-top\" }]\n[bridge.br-top]\nuplinks = [\"ens4\"]\n";
+    vm.write_file("/etc/netns-networkd/vlan.toml", config);
+    let _ = vm.run(&["netns-networkd", "sync"]).ok();
+    assert_settled(vm);
+    let ports =
+        "bridge -j link | python3 -c 'import json, sys; print(sorted((p[\"ifname\"], p[\"master\"]) for p in json.load(sys.stdin)))'";
+    let before = vm.sh(ports).ok().stdout;
+    let again = "reload systemd-networkd\nmake systemd-networkd set up link 'br-top' again\n";
+    for (by_hand, said) in [("ip link del br-top.40", again), ("ip link del br-top", "reload systemd-networkd\n")] {
+        let _ = vm.sh(by_hand).ok();
+        let output = vm.run(&["netns-networkd", "sync"]).ok();
+        assert!(output.stdout.starts_with(said) && output.stderr.is_empty(), "{by_hand}: {output}");
+        assert_settled(vm);
+        assert_eq!(vm.sh(ports).ok().stdout, before, "{by_hand}");
+    }
+    let taker = "/etc/systemd/network/1-test-all.network";
+    vm.write_file(taker, "[Match]\nName=br-top.40\n[Network]\nLinkLocalAddressing=no\n");
+    let _ = vm.sh("networkctl reload").ok();
+    let _ = vm.wait_until("networkd has taken it", SECONDS, "test -z \"$(bridge link show dev br-top.40)\"");
+    let said = vm.run(&["netns-networkd", "sync"]).fails(4).stderr;
+    let wanted = format!(
+        "warning: not verified: link 'br-top.40': put it on bridge 'br-lan': networkd takes {taker} for link 'br-top.40', not \
+         /etc/systemd/network/10-netns-networkd-uplink-br-top.40.network: rename that file so that it sorts later, or narrow its [Match]\n"
+    );
+    assert_eq!(said, wanted);
+    let _ = vm.run(&["rm", taker]).ok();
+    let _ = vm.run(&["netns-networkd", "sync"]).ok();
+    assert_settled(vm);
+    assert_eq!(vm.sh(ports).ok().stdout, before);
+    let _ = vm.run(&["rm", "/etc/netns-networkd/vlan.toml"]).ok();
+    let _ = vm.run(&["netns-networkd", "sync"]).ok();
+    assert_settled(vm);
+    let _ = vm.sh("ip link set ens4 down").ok();
 }

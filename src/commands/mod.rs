@@ -11,6 +11,7 @@ mod doctor;
 mod exec;
 mod graph;
 mod list;
+mod prune;
 mod rollback;
 mod status;
 mod sync;
@@ -119,6 +120,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Doctor => doctor::run(context),
         Command::Confirm => rollback::confirm(context),
         Command::Rollback => rollback::rollback(context),
+        Command::Prune(args) => prune::run(context, &args),
         Command::Up(args) => {
             let changes = netns::up(&args.name, if args.live { Reach::Live } else { Reach::Whole })?;
             let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
@@ -127,7 +129,13 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
             }
             Ok(done(context, Outcome { changes, ..Outcome::default() }))
         }
-        Command::Down(args) => netns::down(&args.name).map(|()| done(context, Outcome::default())),
+        Command::Down(args) => {
+            let warnings: Vec<String> = netns::down(&args.name)?.into_iter().collect();
+            if !context.json {
+                warnings.iter().for_each(|text| complain!("{}: {text}", context.warning()));
+            }
+            Ok(done(context, Outcome { warnings, ..Outcome::default() }))
+        }
         Command::Exec(args) => exec::run(context, args),
         Command::Completions(args) => completions::run(&args),
         Command::Online(args) => dhcp::online(&args.name).map(|()| done(context, Outcome::default())),

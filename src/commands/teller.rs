@@ -58,6 +58,13 @@ impl<'a> Teller<'a> {
         }
     }
 
+    /// Says what was heard, where that is all.
+    pub fn over(self, dry_run: bool) {
+        if self.context.json {
+            print_json(&Document::new(report::Outcome { dry_run, ..self.heard }));
+        }
+    }
+
     /// Says why it failed, and, in JSON, what had been done by then.
     pub fn fail(self, error: Error, dry_run: bool, confirm: Option<Duration>) -> Result<ExitCode> {
         if !self.context.json {

@@ -280,6 +280,24 @@ pub struct Rule {
     pub kind: RouteType,
 }
 
+impl Rule {
+    /// The rules that a new namespace has behind the one for the table `local`, which nobody can flush: for `main` and, of IPv4,
+    /// `default` (`fib_default_rules_init`, `fib6_rules_net_init`).
+    pub fn of_the_kernel(ipv6: bool) -> impl Iterator<Item = Self> {
+        let tables = [(32766, MAIN_TABLE), (32767, 253)].into_iter().take(if ipv6 { 1 } else { 2 });
+        tables.map(move |(priority, table)| Self {
+            priority,
+            ipv6,
+            from: None,
+            to: None,
+            iif: None,
+            fwmark: None,
+            table: Some(table),
+            kind: RouteType::Unicast,
+        })
+    }
+}
+
 /// A mark of packets, and which of its bits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

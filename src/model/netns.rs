@@ -42,6 +42,23 @@ pub struct Netns {
     /// The links by their names inside, loopback left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<LinkName, Link>,
+    /// Of what is observed alone.
+    #[serde(skip)]
+    pub drift: Drift,
+}
+
+/// What every namespace has and nobody can ask for, where it is not so: somebody has changed it by hand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// It has no name in `/run/netns`, or a file of that name is none.
+    pub is_nameless: bool,
+    pub loopback_is_down: bool,
+    /// The kernel's own rules that are missing.
+    pub lost_rules: BTreeSet<Rule>,
+    /// Links that have another name, which is behind their own.
+    pub renamed: BTreeMap<LinkName, LinkName>,
+    /// Host ends that have.
+    pub renamed_ends: BTreeMap<LinkName, LinkName>,
 }
 
 /// The link that a failure is about.

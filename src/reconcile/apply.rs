@@ -101,6 +101,10 @@ impl Run<'_> {
                 }
                 Step::SetLink(name) => {
                     if let (Some(before), Some(after)) = (situation.observed.links.get(name), situation.desired.links.get(name)) {
+                        if before.master != after.master && self.taken_by(name)?.is_some() {
+                            // networkd would take it from the bridge again; it is named in the end
+                            continue;
+                        }
                         netlink::set_host_link(&mut Socket::open()?, name, before, after)?;
                     }
                 }
@@ -109,9 +113,10 @@ impl Run<'_> {
             let line = match step {
                 Step::WriteFile { path, .. } | Step::RemoveFile { path } => describe.get(path).map(ToString::to_string),
                 Step::Hold(_) | Step::Release(_) | Step::Restart(_) => None,
-                Step::SetLink(name) => {
+                Step::SetLink(name) if plan.steps.contains(&Step::Reconfigure(name.clone())) => None,
+                Step::SetLink(name) | Step::Reconfigure(name) => {
                     let of_link = |c: &&Change| matches!(c, Change::HostLink { name: changed, .. } if changed == name);
-                    plan.changes.iter().find(of_link).map(ToString::to_string)
+                    Some(plan.changes.iter().find(of_link).map_or_else(|| step.to_string(), ToString::to_string))
                 }
                 other => Some(other.to_string()),
             };
@@ -135,6 +140,10 @@ impl Run<'_> {
                 staged.finish()?;
                 self.bus()?.reload_systemd()
             }
+            Step::Reconfigure(name) => match netlink::link_by_name(&mut Socket::open()?, name.as_str())? {
+                Some(link) => self.bus()?.reconfigure_link(name, link.index),
+                None => Ok(()),
+            },
             Step::Hold(name) => {
                 fs::write_volatile(&marker(name), "")?;
                 self.bus()?.start(&format!("netns-hold@{name}.service"))

@@ -18,6 +18,7 @@ use crate::{
     diff::Change,
     error::{self, Refused},
     model::{Kind, LinkName, Need, State},
+    plan::Plan,
     render,
     sys::{self, fs, nftables, sysctl},
 };
@@ -28,7 +29,11 @@ impl Run<'_> {
         let mut reasons = Vec::new();
         for (name, bridge) in &self.config.bridges {
             let source = &bridge.source;
-            let ours = self.manifest.files.contains_key(&networkd_path("bridge", name, "netdev"));
+            let netdev = networkd_path("bridge", name, "netdev");
+            // where the manifest was lost, the file tells
+            let content = |state: &State| state.files.get(&netdev).map(|file| file.content.clone());
+            let (found, wanted) = (content(&situation.observed), content(&situation.desired));
+            let ours = self.manifest.files.contains_key(&netdev) || (found.is_some() && (found == wanted || self.options.force));
             if let Some(link) = situation.observed.links.get(name).filter(|_| !ours) {
                 let what = if link.is_bridge { "bridge" } else { "link" };
                 reasons.push(format!(
@@ -126,11 +131,15 @@ impl Run<'_> {
         Ok(reasons)
     }
 
+    /// Names the `.network` file that networkd takes for a link, if it is not ours.
+    pub(super) fn taken_by(&mut self, link: &LinkName) -> Result<Option<PathBuf>> {
+        let file = host::network_file(self.bus()?, link);
+        Ok(file.filter(|file| !self.manifest.files.contains_key(file)))
+    }
+
     /// Reads what the `.network` file that a link has now gives it; nothing if that file is ours.
     pub(super) fn file_of_somebody_else(&mut self, link: &LinkName) -> Result<render::OwnSettings> {
-        let Some(file) = host::network_file(self.bus()?, link).filter(|file| !self.manifest.files.contains_key(file)) else {
-            return Ok(render::OwnSettings::default());
-        };
+        let Some(file) = self.taken_by(link)? else { return Ok(render::OwnSettings::default()) };
         let mut texts: Vec<String> = fs::read_text(&file)?.into_iter().collect();
         texts.extend(host::drop_ins(&self.options.root, &file)?);
         Ok(render::own_settings(&texts))
@@ -168,6 +177,22 @@ impl Run<'_> {
         warnings.into_iter().for_each(|text| (self.tell)(Event::Warning(text)));
     }
 
+    /// Names the files of others that networkd takes for host ends of the namespaces that a plan is to mend: what it has done, it
+    /// will do again.
+    pub(super) fn warn_of_takers(&mut self, plan: &Plan, situation: &Situation) {
+        let name = |change: &Change| if let Change::Netns { name, .. } = change { Some(name.clone()) } else { None };
+        let changed: BTreeSet<_> = plan.changes.iter().filter_map(name).collect();
+        let links = changed.iter().filter_map(|name| situation.observed.netns.get(name)).flat_map(|netns| netns.links.values());
+        for end in links.filter_map(|link| link.kind.host_end()) {
+            let file = networkd_path("port", &end.name, "network");
+            if self.taken_by(&end.name).is_ok_and(|taker| taker.is_some())
+                && let Some(why) = self.bus().ok().and_then(|bus| host::explain_link(bus, &end.name, &file))
+            {
+                (self.tell)(Event::Warning(why));
+            }
+        }
+    }
+
     /// Lists the VLAN links among the uplinks, each with its parent.
     fn vlans(&self) -> Vec<(LinkName, LinkName)> {
         let uplinks = self.config.bridges.values().flat_map(|bridge| &bridge.uplinks);
@@ -178,25 +203,32 @@ impl Run<'_> {
         vlans.collect()
     }
 
-    /// Lists the VLAN links that networkd makes: those whose parent is ours, or has them in its `.network` file.
-    pub(super) fn vlans_to_come(&mut self) -> BTreeSet<LinkName> {
+    /// Lists the VLAN links on links that are ours, too.
+    pub(super) fn own_vlans(&self) -> BTreeMap<LinkName, LinkName> {
         let bridges = &self.config.bridges;
         let is_ours =
             |link: &LinkName| bridges.contains_key(link) || bridges.values().any(|b| b.uplinks.iter().any(|uplink| uplink.name() == link));
-        let mut vlans = self.vlans();
-        vlans.retain(|(name, parent)| {
-            let file = self.bus().ok().and_then(|bus| host::network_file(bus, parent));
+        self.vlans().into_iter().filter(|(_, parent)| is_ours(parent)).collect()
+    }
+
+    /// Lists the VLAN links that networkd makes: those whose parent is ours, or has them in its `.network` file.
+    pub(super) fn vlans_to_come(&mut self) -> BTreeSet<LinkName> {
+        let mut to_come: BTreeSet<LinkName> = self.own_vlans().into_keys().collect();
+        for (name, parent) in self.vlans() {
+            let file = self.bus().ok().and_then(|bus| host::network_file(bus, &parent));
             let text = || file.and_then(|file| fs::read_text(&file).ok().flatten()).unwrap_or_default();
-            is_ours(parent) || text().lines().any(|line| line.trim() == format!("VLAN={name}"))
-        });
-        vlans.into_iter().map(|(name, _)| name).collect()
+            if !to_come.contains(&name) && text().lines().any(|line| line.trim() == format!("VLAN={name}")) {
+                to_come.insert(name);
+            }
+        }
+        to_come
     }
 
     /// Says what is missing for a VLAN link whose parent somebody else configures: networkd makes it for the parent's own file.
     pub(super) fn how_to_stack(&mut self, name: &LinkName) -> String {
         let Some((_, parent)) = self.vlans().into_iter().find(|(vlan, _)| vlan == name) else { return String::new() };
         if self.vlans_to_come().contains(name) {
-            return String::new();
+            return format!("\n  hint: `networkctl reconfigure {parent}` makes systemd-networkd make it again");
         }
         let file = self.bus().ok().and_then(|bus| host::network_file(bus, &parent));
         let file = file.map_or_else(|| format!("a .network file for '{parent}'"), |file| file.display().to_string());

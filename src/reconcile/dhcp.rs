@@ -91,12 +91,18 @@ pub fn write_resolv_conf(name: &NetnsName) -> Result<()> {
     if before.as_ref() == Some(&text) { Ok(()) } else { fs::write_in_place(&path, &text) }
 }
 
+/// Tells whether there is a `resolv.conf` that was made from leases.
+pub fn has_resolv_conf(name: &NetnsName) -> Result<bool> {
+    let path = desired::etc_path(name, RESOLV_CONF);
+    Ok(!fs::is_special(&path) && fs::read_text(&path)?.is_some_and(|text| lease::is_from_leases(&text)))
+}
+
 /// Removes the `resolv.conf` that was made from leases.
 pub fn remove_resolv_conf(name: &NetnsName) -> Result<()> {
-    let path = desired::etc_path(name, RESOLV_CONF);
-    if fs::is_special(&path) || !fs::read_text(&path)?.is_some_and(|text| lease::is_from_leases(&text)) {
+    if !has_resolv_conf(name)? {
         return Ok(());
     }
+    let path = desired::etc_path(name, RESOLV_CONF);
     fs::remove(&path)?;
     fs::remove_empty_directory(path.parent().unwrap_or(Path::new("/")));
     Ok(())

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 
-use super::netns;
+use super::netns::{self, Sight};
 use crate::{
     config::{self, Config, SourceFile, load},
     desired::{self, NETNS_ETC, NETWORKD, NSSWITCH_CONF, RESOLV_CONF, SYSTEMD},
@@ -297,13 +297,16 @@ pub fn forget_places(keep: &[&UnitName]) -> Result<()> {
 /// Observes the namespaces that run, against what is desired in them; `desired` is filled in from the host.
 pub fn netns(desired: &mut State, running: &[NetnsName]) -> Result<State> {
     let mut observed = State::default();
+    let mut gone = BTreeSet::new();
     desired.netns.retain(|name, _| running.contains(name));
     for (name, wanted) in &mut desired.netns {
-        let netns = netns::observe(name, wanted).with_context(|| format!("failed to look into netns '{name}'"))?;
-        observed.netns.extend(netns.map(|netns| (name.clone(), netns)));
+        match netns::observe(name, wanted).with_context(|| format!("failed to look into netns '{name}'"))? {
+            Sight::Netns(netns) => drop(observed.netns.insert(name.clone(), *netns)),
+            Sight::Lost => {}
+            Sight::Gone => drop(gone.insert(name.clone())),
+        }
     }
-    let there: BTreeSet<NetnsName> = observed.netns.keys().cloned().collect();
-    desired.netns.retain(|name, _| there.contains(name));
+    desired.netns.retain(|name, _| !gone.contains(name));
     Ok(observed)
 }
 
@@ -359,6 +362,8 @@ fn cannot_be_bound(root: &Root, name: &str, entry: &fs::Entry) -> Option<String>
 }
 
 fn describe(bus: &Bus, name: &LinkName) -> Option<serde_json::Value> {
+    // a question would start it
+    bus.networkd_runs().ok().filter(|runs| *runs)?;
     serde_json::from_str(&bus.describe_link(name.as_str()).ok()?).ok()
 }
 

@@ -11,6 +11,7 @@ mod keep;
 mod keys;
 pub mod netns;
 mod networkd;
+pub mod prune;
 pub mod rollback;
 mod sockets;
 pub mod status;

@@ -3,7 +3,7 @@
 //! netlink and files below `/run` only: no D-Bus, no subprocess, nothing that grows with the number of namespaces.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::Duration,
@@ -16,12 +16,12 @@ use crate::{
     desired::{self, HostFacts},
     diff::{NetnsChange, diff_netns},
     error::{About, Failures, OfNetns},
-    model::{Address, CREDENTIALS, Kind, Link, LinkName, Need, Netns, NetnsName, Subject},
+    model::{Address, CREDENTIALS, Kind, Link, LinkName, Mac, Need, Netns, NetnsName, Subject},
     sys::{
         fs::{self, Lock, Root},
         inside::{self, Host, Netspace},
         netlink::{self, KernelLink, Socket},
-        netns::{self, Found},
+        netns::{self, Found, Lost, Named},
         nftables,
         observe::{self, Observed},
         occupants::occupants,
@@ -111,39 +111,71 @@ pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
     up().map_err(|error| explained("bring up", name, &wanted, error))
 }
 
-/// Changes a namespace that exists as far as its services can keep running; gives what was changed.
+/// Changes a namespace that is up as far as its services can keep running; gives what was changed.
 pub fn converge(name: &NetnsName, desired: Netns, reach: Reach) -> Result<Vec<NetnsChange>> {
     let (_lock, lock_path) = lock(name)?;
-    match netns::find(name)? {
-        Found::Netns(fd) => {
-            let wanted = desired.clone();
-            converge_locked(name, desired, &fd, reach).map_err(|error| explained("change", name, &wanted, error))
+    let wanted = desired.clone();
+    let converge = || match (netns::find(name)?, read_applied(name)?) {
+        (Found::Netns(fd), _) => converge_locked(name, desired, &fd, reach),
+        // its last service stopped meanwhile: nothing to change
+        (Found::Nothing | Found::Stale, None) => fs::remove(&lock_path).map(|()| Vec::new()),
+        (Found::Nothing | Found::Stale, Some(applied)) => match find_lost(&applied)? {
+            Some(lost) => {
+                netns::name(name, &lost.fd)?;
+                let changes = converge_locked(name, desired, &lost.fd, reach)?;
+                Ok(std::iter::once(NetnsChange::Name).chain(changes).collect())
+            }
+            None => create(name, desired),
+        },
+    };
+    converge().map_err(|error| explained("change", name, &wanted, error))
+}
+
+/// What there is of a namespace that `up` has made.
+pub enum Sight {
+    Netns(Box<Netns>),
+    /// Somebody has removed it.
+    Lost,
+    /// It was taken down meanwhile.
+    Gone,
+}
+
+/// Looks into a namespace that is up. The desired state is filled in from the host.
+pub fn observe(name: &NetnsName, desired: &mut Netns) -> Result<Sight> {
+    // or a namespace would be seen that `up` or `down` is at work on
+    let (_lock, lock_path) = lock(name)?;
+    let applied = read_applied(name)?;
+    match (find_there(name, applied.as_ref())?, applied) {
+        (Some(there), applied) => {
+            look_inside(name, desired, &there, &applied.unwrap_or_default()).map(|observed| Sight::Netns(Box::new(observed.netns)))
         }
-        Found::Nothing | Found::Stale => {
-            // its last service stopped meanwhile: nothing to change
-            fs::remove(&lock_path)?;
-            Ok(Vec::new())
-        }
+        (None, Some(_)) => Ok(Sight::Lost),
+        (None, None) => fs::remove(&lock_path).map(|()| Sight::Gone),
     }
 }
 
-/// Lists what differs in a namespace that exists; nothing if it does not. The desired state is filled in from the host.
-pub fn observe(name: &NetnsName, desired: &mut Netns) -> Result<Option<Netns>> {
-    // or a namespace would be seen that `up` or `down` is at work on
-    let (_lock, lock_path) = lock(name)?;
-    let Found::Netns(fd) = netns::find(name)? else {
-        fs::remove(&lock_path)?;
-        return Ok(None);
-    };
-    look_inside(name, desired, &fd).map(|observed| Some(observed.netns))
+/// A namespace that exists.
+struct There {
+    fd: OwnedFd,
+    is_nameless: bool,
 }
 
-fn look_inside(name: &NetnsName, desired: &mut Netns, fd: &OwnedFd) -> Result<Observed> {
+/// Finds a namespace by its name, or, if it has lost that, by what `up` made in it.
+fn find_there(name: &NetnsName, applied: Option<&Netns>) -> Result<Option<There>> {
+    Ok(match (netns::find(name)?, applied) {
+        (Found::Netns(fd), _) => Some(There { fd, is_nameless: false }),
+        (Found::Nothing | Found::Stale, Some(applied)) => find_lost(applied)?.map(|lost| There { fd: lost.fd, is_nameless: true }),
+        (Found::Nothing | Found::Stale, None) => None,
+    })
+}
+
+fn look_inside(name: &NetnsName, desired: &mut Netns, there: &There, applied: &Netns) -> Result<Observed> {
     let mut host = Host::open()?;
-    let applied = read_applied(name)?.unwrap_or_default();
-    resolve(name, desired, &mut host, &BTreeMap::new(), &applied)?;
+    resolve(name, desired, &mut host, &BTreeMap::new(), applied)?;
     let wanted = &*desired;
-    netns::inside(fd, || observe::observe(name, &mut host, &mut Socket::open()?, wanted, &applied))
+    let mut observed = netns::inside(&there.fd, || observe::observe(name, &mut host, &mut Socket::open()?, wanted, applied))?;
+    observed.netns.drift.is_nameless = there.is_nameless;
+    Ok(observed)
 }
 
 /// What a namespace is like at the moment.
@@ -151,6 +183,8 @@ fn look_inside(name: &NetnsName, desired: &mut Netns, fd: &OwnedFd) -> Result<Ob
 pub struct Glance {
     /// What is in it; none if it does not exist.
     pub observed: Option<Observed>,
+    /// `up` has made it.
+    pub was_made: bool,
     /// `up` or `down` is at work on it, so it is not as it will be.
     pub busy: bool,
 }
@@ -159,12 +193,45 @@ pub struct Glance {
 pub fn glance(name: &NetnsName, desired: &mut Netns) -> Result<Glance> {
     let lock = Lock::glance(&lock_path(name))?;
     let busy = matches!(lock, fs::Glance::Busy);
-    let Found::Netns(fd) = netns::find(name)? else { return Ok(Glance { observed: None, busy }) };
-    match look_inside(name, desired, &fd) {
+    let applied = read_applied(name)?;
+    let was_made = applied.is_some();
+    let Some(there) = find_there(name, applied.as_ref())? else { return Ok(Glance { observed: None, was_made, busy }) };
+    match look_inside(name, desired, &there, &applied.unwrap_or_default()) {
         // it may go while one looks
-        Err(_) if busy => Ok(Glance { observed: None, busy }),
-        other => other.map(|observed| Glance { observed: Some(observed), busy }),
+        Err(_) if busy => Ok(Glance { observed: None, was_made, busy }),
+        other => other.map(|observed| Glance { observed: Some(observed), was_made, busy }),
     }
+}
+
+/// Finds the namespaces that are up and have lost their names, while processes are in them.
+pub fn nameless(names: &[NetnsName]) -> Result<BTreeMap<NetnsName, Lost>> {
+    let mut nameless = BTreeMap::new();
+    for name in names {
+        // what cannot be read is reported where it is needed
+        if let (Ok(Found::Nothing | Found::Stale), Ok(Some(applied))) = (netns::find(name), read_applied(name)) {
+            nameless.extend(find_lost(&applied)?.map(|lost| (name.clone(), lost)));
+        }
+    }
+    Ok(nameless)
+}
+
+/// Gives namespaces that are up to compare those of processes with.
+pub fn named(names: &[NetnsName]) -> Result<Named> {
+    let mut named = Named::of(names);
+    nameless(names)?.iter().for_each(|(name, lost)| named.add(name, lost));
+    Ok(named)
+}
+
+/// Finds a namespace without a name, by the MAC addresses that were given to its links.
+fn find_lost(applied: &Netns) -> Result<Option<Lost>> {
+    let macs: BTreeSet<Mac> = applied.links.values().filter_map(|link| link.mac).collect();
+    for lost in netns::lost()? {
+        let links = netns::inside(&lost.fd, || netlink::links(&mut Socket::open()?));
+        if links.is_ok_and(|links| links.iter().any(|link| link.mac.is_some_and(|mac| macs.contains(&mac)))) {
+            return Ok(Some(lost));
+        }
+    }
+    Ok(None)
 }
 
 fn resolve(name: &NetnsName, netns: &mut Netns, host: &mut Host, on_host: &BTreeMap<LinkName, KernelLink>, applied: &Netns) -> Result<()> {
@@ -220,6 +287,13 @@ fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
     write_applied(name, &netns)?;
     let changes = diff_netns(&Netns::default(), &netns);
     let made = netns::create(name, || {
+        if netns::is_seen_by_systemd(name) == Some(false) {
+            return Err(anyhow!("systemd does not see {}: this program has mounts of its own", netns::path(name).display())).context(
+                format!(
+                    "hint: a drop-in of netns@{name}.service makes them (Private…=, Protect…=, BindPaths=): `systemctl cat netns@{name}`"
+                ),
+            );
+        }
         if note_parameters(&mut netns)? {
             write_applied(name, &netns)?;
         }
@@ -315,6 +389,7 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
                 applied.sysctl.retain(|key, _| record.sysctl.contains_key(key));
             }
             write_applied(name, &applied)?;
+            clear_the_way(name, &mut host, &changes, &observed.netns, &before, &mut on_host)?;
             let space = Netspace { name, host: &mut host, inner: &mut inner, on_host: &on_host, observed: &observed };
             inside::apply(space, &changes, &wanted)?;
             Ok(changes)
@@ -325,6 +400,39 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
         all.extend(changes);
     }
     Ok(all)
+}
+
+/// Links that are to be made although the last run has made them were moved out by hand: pairs leave a host end behind, which is in
+/// the way; links of the host are there again, under other names.
+fn clear_the_way(
+    name: &NetnsName,
+    host: &mut Host,
+    changes: &[NetnsChange],
+    inside: &Netns,
+    applied: &Netns,
+    on_host: &mut BTreeMap<LinkName, KernelLink>,
+) -> Result<()> {
+    let is_inside = |end: &LinkName| inside.links.values().any(|link| link.kind.host_end().is_some_and(|own| own.name == *end));
+    let mut left = Vec::new();
+    for change in changes {
+        let NetnsChange::AddLink { link, .. } = change else { continue };
+        match &link.kind {
+            Kind::Veth(end) if !is_inside(&end.name) => {
+                let found = netlink::link_by_name(&mut host.socket, end.name.as_str())?;
+                left.extend(found.filter(|found| found.kind.as_deref() == Some("veth") && found.mac == end.mac).map(|found| found.index));
+            }
+            Kind::Physical { parent } if !on_host.contains_key(parent) => {
+                rename_given_back(host, applied)?;
+                on_host.extend(netlink::link_by_name(&mut host.socket, parent.as_str())?.map(|link| (parent.clone(), link)));
+            }
+            _ => {}
+        }
+    }
+    if !left.is_empty() && find_lost(applied)?.is_some() {
+        return Err(anyhow!("{} is another namespace than the one that its processes are in", netns::path(name).display()))
+            .context(format!("hint: if nothing needs it, remove it with `ip netns delete {name}`, then run sync again"));
+    }
+    netlink::remove_links(&mut host.socket, &left).context("failed to remove host ends of links that have left")
 }
 
 /// Parts the changes that a running service does not notice from those that would cut it off: a link that has to be made anew, and
@@ -353,8 +461,8 @@ fn lacks_credential(change: &NetnsChange) -> bool {
 /// Takes a namespace away, host ends first, then the namespace; goes on past errors and reports them all.
 ///
 /// Not from under a service: systemd forgets at a reload what bound one whose file was renamed, masked or changed meanwhile, and
-/// then the namespace seems not to be needed.
-pub fn down(name: &NetnsName) -> Result<()> {
+/// then the namespace seems not to be needed. Any other process goes without its links; gives a warning that names them.
+pub fn down(name: &NetnsName) -> Result<Option<String>> {
     let (_lock, lock_path) = lock(name)?;
     let occupants = occupants(std::slice::from_ref(name))?.remove(name).unwrap_or_default();
     if !occupants.services.is_empty() {
@@ -371,7 +479,7 @@ pub fn down(name: &NetnsName) -> Result<()> {
             if matches!(found, Found::Netns(_)) {
                 bail!("failed to take down netns '{name}': {} exists and was not made by netns-networkd", netns::path(name).display());
             }
-            return Ok(());
+            return Ok(None);
         }
         Ok(applied) => applied,
         Err(error) => {
@@ -387,7 +495,11 @@ pub fn down(name: &NetnsName) -> Result<()> {
     if failures.is_empty() {
         failures.add(fs::remove(&lock_path));
     }
-    failures.result().with_context(|| format!("failed to take down netns '{name}'"))
+    failures.result().with_context(|| format!("failed to take down netns '{name}'"))?;
+    let kept = || {
+        format!("netns '{name}' is down, but the kernel keeps it, without its links, as long as processes are in it{}", occupants.list())
+    };
+    Ok((!occupants.is_empty()).then(kept))
 }
 
 fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>, failures: &mut Failures) {
@@ -444,36 +556,71 @@ fn rename_given_back(host: &mut Host, applied: &Netns) -> Result<()> {
 }
 
 /// Removes the host ends that are ours: pairs that carry the name and the MAC address that we gave them, or whose other end is in
-/// the namespace under the name that we gave it.
+/// the namespace, under the name or with the MAC address that we gave it.
 fn remove_host_ends(name: &NetnsName, host: &mut Host, applied: &Netns) -> Result<()> {
-    let mut indexes = Vec::new();
+    let (mut indexes, mut inside) = (Vec::new(), None);
     for (link_name, link) in &applied.links {
         let Some(end) = link.kind.host_end() else { continue };
-        let Some(found) = netlink::link_by_name(&mut host.socket, end.name.as_str())? else { continue };
-        if found.kind.as_deref() == Some("veth") && (found.mac == end.mac || leads_to(name, link_name, &found)) {
+        let found = netlink::link_by_name(&mut host.socket, end.name.as_str())?;
+        if let Some(found) = found.filter(|found| found.kind.as_deref() == Some("veth") && found.mac == end.mac) {
             indexes.push(found.index);
+            continue;
+        }
+        for inner in inside.get_or_insert_with(|| links_inside(name)) {
+            let Some(peer) = inner.peer.filter(|_| inner.name == link_name.as_str() || inner.mac == link.mac) else { continue };
+            let end = netlink::link_by_index(&mut host.socket, peer)?;
+            indexes.extend(end.filter(|end| end.kind.as_deref() == Some("veth") && end.peer == Some(inner.index)).map(|end| end.index));
         }
     }
     netlink::remove_links(&mut host.socket, &indexes).context("failed to remove host ends")
 }
 
-/// Tells whether a pair's other end is the link of that name in that namespace.
-fn leads_to(name: &NetnsName, link: &LinkName, end: &KernelLink) -> bool {
-    let Ok(Found::Netns(fd)) = netns::find(name) else { return false };
-    let peer = netns::inside(&fd, || netlink::link_by_name(&mut Socket::open()?, link.as_str()));
-    peer.ok().flatten().is_some_and(|peer| peer.peer == Some(end.index) && end.peer == Some(peer.index))
+/// Lists the links in a namespace that lead out of it; nothing where it cannot be entered.
+fn links_inside(name: &NetnsName) -> Vec<KernelLink> {
+    let Ok(Found::Netns(fd)) = netns::find(name) else { return Vec::new() };
+    let mut links = netns::inside(&fd, || netlink::links(&mut Socket::open()?)).unwrap_or_default();
+    links.retain(|link| link.elsewhere);
+    links
+}
+
+/// Finds the host ends of a namespace that is not there, by the names and MAC addresses that they are given; none while processes
+/// are in it without its name.
+pub fn stray_host_ends(name: &NetnsName, mut record: Netns) -> Result<Vec<(LinkName, u32)>> {
+    let mut host = Host::open()?;
+    resolve(name, &mut record, &mut host, &BTreeMap::new(), &Netns::default())?;
+    let mut ends = Vec::new();
+    for end in record.links.values().filter_map(|link| link.kind.host_end()) {
+        let found = netlink::link_by_name(&mut host.socket, end.name.as_str())?;
+        let found = found.filter(|found| found.kind.as_deref() == Some("veth") && found.mac == end.mac);
+        ends.extend(found.map(|found| (end.name.clone(), found.index)));
+    }
+    if !ends.is_empty() && find_lost(&record)?.is_some() {
+        ends.clear();
+    }
+    Ok(ends)
+}
+
+/// Removes a host end.
+pub fn remove_host_end(name: &LinkName, index: u32) -> Result<()> {
+    netlink::remove_links(&mut Socket::open()?, &[index]).with_context(|| format!("failed to remove host end '{name}'"))
+}
+
+/// Lists the ports of a bridge.
+pub fn ports(bridge: &LinkName) -> Result<Vec<String>> {
+    let mut socket = Socket::open()?;
+    let Some(bridge) = netlink::link_by_name(&mut socket, bridge.as_str())? else { return Ok(Vec::new()) };
+    Ok(netlink::links(&mut socket)?.into_iter().filter(|link| link.master == Some(bridge.index)).map(|link| link.name).collect())
 }
 
 /// Removes a bridge whose table is gone from the configuration, for networkd never deletes a device. Gives the ports that are
 /// not `ours` and keep it from being removed; none if it has gone.
 pub fn remove_bridge(name: &LinkName, ours: impl Fn(&LinkName) -> bool) -> Result<Vec<String>> {
-    let mut socket = Socket::open()?;
-    let Some(bridge) = netlink::link_by_name(&mut socket, name.as_str())? else { return Ok(Vec::new()) };
-    let ports = netlink::links(&mut socket)?.into_iter().filter(|link| link.master == Some(bridge.index)).map(|link| link.name);
-    let others: Vec<String> = ports.filter(|port| !LinkName::parse(port).is_ok_and(|port| ours(&port))).collect();
+    let others: Vec<String> = ports(name)?.into_iter().filter(|port| !LinkName::parse(port).is_ok_and(|port| ours(&port))).collect();
     if !others.is_empty() {
         return Ok(others);
     }
+    let mut socket = Socket::open()?;
+    let Some(bridge) = netlink::link_by_name(&mut socket, name.as_str())? else { return Ok(Vec::new()) };
     netlink::remove_links(&mut socket, &[bridge.index]).with_context(|| format!("failed to remove bridge '{name}'"))?;
     Ok(Vec::new())
 }

@@ -217,6 +217,14 @@ fn put_back(copies: &[(PathBuf, String)], tell: &mut dyn FnMut(Event)) -> Result
     Ok(())
 }
 
+/// Lists what was left of changes that do not wait any more.
+pub fn strays() -> Result<Vec<PathBuf>> {
+    if is_waiting() {
+        return Ok(Vec::new());
+    }
+    Ok([FOLDER, AT_BOOT].map(PathBuf::from).into_iter().filter(|path| fs::exists(path)).collect())
+}
+
 fn end(bus: &Bus) -> Result<()> {
     discard()?;
     // gone with its last start, where it has elapsed

@@ -25,7 +25,7 @@ use crate::{
         fs::{self, Root},
         manifest::Manifest,
         netlink::Socket,
-        netns::{Found, Named, find},
+        netns::{Found, find},
         observe,
     },
 };
@@ -68,7 +68,7 @@ pub fn status(names: &[NetnsName]) -> Result<Report> {
     let mut situation = run.observe(desired, left_out)?;
     let host = observe::links(&mut Socket::open()?)?;
     resolve_resting(&mut situation, &host)?;
-    let plan = run.plan(diff(&situation.observed, &situation.desired), &situation, false)?;
+    let plan = run.plan(diff(&situation.observed, &situation.desired), &situation, 0)?;
     let mut part = run.config.clone();
     part.namespaces.retain(|name, _| names.is_empty() || names.contains(name));
     run.config = &part;
@@ -296,12 +296,16 @@ impl Run<'_> {
                     }
                     if let Some(observed) = glance.observed {
                         situation.seen.insert(name.clone(), observed.seen);
-                        if is_wanted && !glance.busy {
+                        if is_wanted && !glance.busy && !situation.left.contains(name) {
                             situation.observed.netns.insert(name.clone(), observed.netns);
                             situation.desired.netns.insert(name.clone(), wanted);
                             continue;
                         }
                         situation.apart.insert(name.clone(), observed.netns);
+                    } else if is_wanted && glance.was_made && !glance.busy {
+                        // somebody has removed it
+                        situation.desired.netns.insert(name.clone(), wanted);
+                        continue;
                     }
                 }
                 Err(error) => self.unseen.push(format!("what is inside netns '{name}': {}", first_line(&error))),
@@ -337,7 +341,8 @@ impl Run<'_> {
         for (name, unit) in bus.netns_units(&names)? {
             let Some(netns) = facts.netns.get_mut(&name) else { continue };
             netns.active_state = Some(unit.active_state);
-            let listed = |unit: &String| UnitName::parse(unit).is_ok_and(|unit| situation.loaded.contains_key(&unit));
+            let is_listed = |unit: &UnitName| situation.listed.contains_key(unit) || situation.desired.units.contains_key(unit);
+            let listed = |unit: &String| UnitName::parse(unit).is_ok_and(|unit| is_listed(&unit));
             // a wait for leases is over when it has started
             netns.bound = unit.bound_by.into_iter().filter(|unit| !listed(unit) && !unit.starts_with("netns-online@")).collect();
             netns.bound.extend((!netns.dhcp.is_empty()).then(|| format!("netns-dhcp@{name}.service")));
@@ -350,7 +355,7 @@ impl Run<'_> {
         }
         let others: Vec<UnitName> = others.iter().filter_map(|unit| UnitName::parse(unit).ok()).collect();
         let others = bus.units(&others)?;
-        let named = Named::of(&situation.running);
+        let named = netns::named(&situation.running)?;
         for (name, unit) in situation.loaded.iter().chain(&others) {
             let pids = if unit.running { fs::control_group_processes(&unit.control_group) } else { Vec::new() };
             let place = pids.iter().find_map(|pid| named.place_of(*pid));

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -11,17 +11,17 @@ use anyhow::{Context, Result, anyhow};
 use super::{host, netns, rollback, status::unknown_name};
 use crate::{
     config::Config,
-    desired::{self, is_drop_in_of},
+    derive::sha256,
+    desired::{self, is_drop_in_of, networkd_path},
     diff::{Change, NetnsChange, diff},
     error::Refused,
     model::{File, HostLink, LinkName, Netns, NetnsName, Place, Provenance, Seen, State, Unit, UnitName},
-    plan::{Pending, Plan, Request, Step, plan},
+    plan::{Pending, Plan, Reload, Request, Step, plan},
     sys::{
         bus::{Bus, LoadedUnit},
         fs::{self, Lock, Root},
         manifest::Manifest,
         netlink::{GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS, GROUP_LINK, Monitor},
-        netns::Named,
         occupants::{Occupants, occupants},
         terminal::Waiting,
     },
@@ -99,6 +99,8 @@ pub(super) struct Run<'a> {
     pub(super) target: Option<State>,
     /// The namespaces that are to stay.
     pub(super) known: BTreeSet<NetnsName>,
+    /// For `prune`: these namespaces are as good as gone, and what is in the others does not matter.
+    pub(super) gone: Option<BTreeSet<NetnsName>>,
     /// For `status`: waits for nobody, and goes on without what it cannot see.
     pub(super) only_looks: bool,
     pub(super) no_bus: bool,
@@ -118,7 +120,7 @@ pub(super) struct Situation {
     retired: Vec<NetnsName>,
     pub(super) held: BTreeSet<NetnsName>,
     /// Namespaces that are there, although systemd has stopped them and nobody is in them.
-    left: BTreeSet<NetnsName>,
+    pub(super) left: BTreeSet<NetnsName>,
     occupants: BTreeMap<NetnsName, Occupants>,
     /// The namespace that each unit of the configuration is to run in, templates among them. For `status`, as all that follows.
     pub(super) listed: BTreeMap<UnitName, NetnsName>,
@@ -141,6 +143,7 @@ impl<'a> Run<'a> {
             tell,
             target: None,
             known: BTreeSet::new(),
+            gone: None,
             only_looks: false,
             no_bus: false,
             unseen: Vec::new(),
@@ -149,6 +152,7 @@ impl<'a> Run<'a> {
 
     pub(super) fn go(&mut self) -> Result<Outcome> {
         let mut outcome = Outcome::default();
+        let mut tried = Vec::new();
         for round in 0..ROUNDS {
             let situation = self.look()?;
             if round == 0 && self.target.is_none() {
@@ -156,18 +160,10 @@ impl<'a> Run<'a> {
             }
             let mut changes = diff(&situation.observed, &situation.desired);
             self.narrow(&mut changes, &situation.desired)?;
-            let plan = self.plan(changes, &situation, self.options.restart && round == 0)?;
+            let plan = self.plan(changes, &situation, round)?;
             outcome.pending.clone_from(&plan.pending);
-            let waits_for_networkd = plan.steps.iter().all(|s| *s == Step::ReloadNetworkd);
-            if round == 1 && waits_for_networkd && !plan.steps.is_empty() {
-                // up to 255 it answers before it takes addresses away and puts them back, and may have done so under this look
-                if self.networkd_is_at(&plan.changes)? {
-                    let to_come = self.vlans_to_come();
-                    wait_for_links(self.bus()?, &situation.desired, &to_come)?;
-                }
-                continue;
-            }
-            if round > 0 && (plan.steps.is_empty() || waits_for_networkd || round + 1 == ROUNDS) {
+            let is_tried = |step: &Step| matches!(step, Step::Reconfigure(_)) && tried.contains(step);
+            if round > 0 && (plan.steps.iter().all(is_tried) || round + 1 == ROUNDS) {
                 outcome.unverified = plan.changes.iter().map(|change| self.unverified(change, &situation)).collect();
                 break;
             }
@@ -175,11 +171,15 @@ impl<'a> Run<'a> {
                 // where there is nothing to do, there is nothing to say: these were said when it was done
                 if self.target.is_none() && (self.options.dry_run || !plan.steps.is_empty()) {
                     self.warn(&situation);
+                    self.warn_of_takers(&plan, &situation);
                 }
                 for kept in &plan.kept {
                     (self.tell)(Event::Warning(kept.to_string()));
                 }
                 outcome.plan = plan.clone();
+            }
+            if round == 0 && !self.options.dry_run {
+                self.adopt_files(&situation)?;
             }
             // a run that was cut off may have left no more than its temporary files
             if self.options.dry_run || (plan.steps.is_empty() && !self.manifest.unfinished) {
@@ -190,10 +190,13 @@ impl<'a> Run<'a> {
                 outcome.waits = true;
             }
             self.apply(&plan, &situation)?;
-            if plan.steps.contains(&Step::ReloadNetworkd) && self.options.root.is_host() {
+            let is_of_networkd = |step: &Step| matches!(step, Step::ReloadNetworkd | Step::Reconfigure(_));
+            if plan.steps.iter().any(is_of_networkd) && self.options.root.is_host() {
                 let to_come = self.vlans_to_come();
-                wait_for_links(self.bus()?, &situation.desired, &to_come)?;
+                let links = waits_for(&plan, &situation.desired, &to_come);
+                wait_for_links(self.bus()?, &links, &to_come)?;
             }
+            tried.extend(plan.steps);
         }
         if let Some(limit) = self.options.confirm.filter(|_| outcome.waits) {
             rollback::restart_timer(self.bus()?, limit)?;
@@ -202,22 +205,41 @@ impl<'a> Run<'a> {
     }
 
     /// Makes a plan of changes, and lists all that waits, and whom it concerns.
-    pub(super) fn plan(&mut self, mut changes: Vec<Change>, situation: &Situation, restart: bool) -> Result<Plan> {
+    pub(super) fn plan(&mut self, mut changes: Vec<Change>, situation: &Situation, round: usize) -> Result<Plan> {
         // which holds are needed, and what is left over, shows only when all units are looked at
         let partial = !self.options.names.is_empty();
         let request = Request {
-            restart,
+            restart: self.options.restart && round == 0,
             force: self.options.force,
             held: situation.held.clone(),
             keep: if partial { situation.held.clone() } else { BTreeSet::new() },
             left: if partial { BTreeSet::new() } else { situation.left.clone() },
             stuck: hold_back(&mut changes),
-            reload: self.manifest.unfinished && self.options.root.is_host(),
+            reload: match round {
+                _ if self.manifest.unfinished && self.options.root.is_host() => Reload::All,
+                0 => Reload::ForLinks,
+                _ => Reload::No,
+            },
+            parents: self.own_vlans(),
         };
         let mut plan = plan(changes, &request);
         plan.pending.extend(situation.retired.iter().map(|name| Pending::Retired { name: name.clone(), users: BTreeSet::new() }));
         self.name_users(&mut plan, &situation.occupants)?;
         Ok(plan)
+    }
+
+    /// Takes files for ours again that are as we write them, where the manifest was lost.
+    fn adopt_files(&mut self, situation: &Situation) -> Result<()> {
+        let observed = &situation.observed.files;
+        let is_ours = |path: &PathBuf, file: &File| {
+            observed.get(path).is_some_and(|found| found.provenance == Provenance::Foreign && found.content == file.content)
+        };
+        let ours: Vec<_> = situation.desired.files.iter().filter(|(path, file)| is_ours(path, file)).collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
+        self.manifest.files.extend(ours.into_iter().map(|(path, file)| (path.clone(), BTreeSet::from([sha256(&file.content)]))));
+        self.manifest.write(&self.options.root)
     }
 
     pub(super) fn bus(&mut self) -> Result<&Bus> {
@@ -228,15 +250,7 @@ impl<'a> Run<'a> {
         Ok(self.bus.insert(bus))
     }
 
-    /// Tells whether networkd is still at work on a link that is not as it should be.
-    fn networkd_is_at(&mut self, changes: &[Change]) -> Result<bool> {
-        let links = changes.iter().filter_map(|change| if let Change::HostLink { name, .. } = change { Some(name) } else { None });
-        let links: Vec<_> = links.collect();
-        let bus = self.bus()?;
-        Ok(links.into_iter().any(|name| host::is_configuring(bus, name)))
-    }
-
-    fn look(&mut self) -> Result<Situation> {
+    pub(super) fn look(&mut self) -> Result<Situation> {
         let (desired, left_out) = self.want()?;
         self.observe(desired, left_out)
     }
@@ -262,8 +276,11 @@ impl<'a> Run<'a> {
             desired = State { files: desired.files, ..State::default() };
             return Ok(Situation { observed, desired, left_out, ..Situation::default() });
         }
-        let running = host::running_netns()?;
-        let held = host::held_netns()?;
+        let (mut running, mut held) = (host::running_netns()?, host::held_netns()?);
+        if let Some(gone) = &self.gone {
+            running.retain(|name| !gone.contains(name));
+            held.retain(|name| !gone.contains(name));
+        }
         // one that a run held when it was cut off may be about to come up
         let there: BTreeSet<&NetnsName> = running.iter().chain(&held).collect();
         let retired: Vec<_> = there.into_iter().filter(|name| !self.known.contains(name)).cloned().collect();
@@ -297,14 +314,14 @@ impl<'a> Run<'a> {
         let names: BTreeSet<UnitName> = desired.units.keys().chain(&former_units).cloned().chain(services).collect();
         let names: Vec<UnitName> = names.into_iter().collect();
         let loaded = if names.is_empty() || !has_bus { HashMap::new() } else { self.bus()?.units(&names)? };
-        observed.units = host::units(&loaded, &observed.files, &desired, &Named::of(&running));
+        observed.units = host::units(&loaded, &observed.files, &desired, &netns::named(&running)?);
         align_units(&mut observed, &mut desired, &loaded, &former_units);
         let mut left = BTreeSet::new();
         if has_bus {
             self.find_strays(&occupants, &loaded, &mut observed, &mut desired)?;
             left = self.left(&running, &occupants)?;
         }
-        let inside = if fs::is_root() { running.clone() } else { Vec::new() };
+        let mut inside = if fs::is_root() { running.clone() } else { Vec::new() };
         if inside.len() < running.len() && !self.only_looks {
             // only a dry run gets here
             (self.tell)(Event::Warning("without root, what is inside running namespaces is not compared".to_owned()));
@@ -312,6 +329,8 @@ impl<'a> Run<'a> {
         if has_bus {
             self.look_at_clients(&inside, &mut observed, &mut desired)?;
         }
+        // what is only left over is brought up and taken down
+        inside.retain(|name| (!left.contains(name) || self.only_looks) && self.gone.is_none());
         let mut situation =
             Situation { observed, desired, loaded, left_out, running, retired, held, left, occupants, listed, ..Situation::default() };
         if self.only_looks {
@@ -445,16 +464,28 @@ fn align_units(observed: &mut State, desired: &mut State, loaded: &HashMap<UnitN
     }
 }
 
+/// Picks the links that networkd is about to change: bridges, links that it makes, and uplinks whose file it has not read before.
+/// What a bridge has lost that was made anew is found in the next look.
+fn waits_for(plan: &Plan, desired: &State, to_come: &BTreeSet<LinkName>) -> BTreeMap<LinkName, HostLink> {
+    let is_read = |name: &LinkName| {
+        let file = networkd_path("uplink", name, "network");
+        plan.steps.iter().any(|step| matches!(step, Step::WriteFile { path, .. } if *path == file))
+    };
+    let mut links = desired.links.clone();
+    links.retain(|name, link| link.is_bridge || to_come.contains(name) || is_read(name));
+    links
+}
+
 /// Waits until the links on the host are as networkd's files say, or for [`NETWORKD_WAIT`]; longer while networkd says that it
 /// is still at work on one of them.
-fn wait_for_links(bus: &Bus, desired: &State, to_come: &BTreeSet<LinkName>) -> Result<()> {
+fn wait_for_links(bus: &Bus, links: &BTreeMap<LinkName, HostLink>, to_come: &BTreeSet<LinkName>) -> Result<()> {
     let start = Instant::now();
     let mut deadline = start + NETWORKD_WAIT;
     let monitor = Monitor::open(&[GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS])?;
     let shown = Waiting::new("systemd-networkd", NETWORKD_BUSY_WAIT);
     loop {
-        let observed = State { links: host::links(desired.links.keys().cloned())?, ..State::default() };
-        let wanted = State { links: desired.links.clone(), ..State::default() };
+        let observed = State { links: host::links(links.keys().cloned())?, ..State::default() };
+        let wanted = State { links: links.clone(), ..State::default() };
         let waits_for = diff(&observed, &wanted).into_iter().filter_map(|change| match change {
             // hardware
             Change::HostLink { name, before: None, after: Some(after) } if !after.is_bridge && !to_come.contains(&name) => None,

@@ -10,7 +10,7 @@ use crate::{
     plan::{Pending, Plan, Restart, Step, Why},
     sys::{
         bus::LoadedUnit,
-        occupants::{Occupants, is_own},
+        occupants::{Occupant, Occupants, is_own},
     },
 };
 
@@ -72,7 +72,7 @@ impl Run<'_> {
     pub(super) fn name_users(&mut self, plan: &mut Plan, occupants: &BTreeMap<NetnsName, Occupants>) -> Result<()> {
         let inside = |name: &NetnsName| -> BTreeSet<String> {
             let Some(Occupants { services, others }) = occupants.get(name) else { return BTreeSet::new() };
-            let others = others.iter().map(|(pid, command)| format!("{command} (PID {pid})"));
+            let others = others.iter().map(|(pid, Occupant { command, .. })| format!("{command} (PID {pid})"));
             services.keys().cloned().chain(others).collect()
         };
         for step in &plan.steps {

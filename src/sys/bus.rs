@@ -12,7 +12,7 @@ use tokio::{runtime::Runtime, task::JoinHandle};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 
 use super::terminal::Waiting;
-use crate::model::{NetnsName, UnitName};
+use crate::model::{LinkName, NetnsName, UnitName};
 
 mod restart;
 
@@ -211,8 +211,8 @@ impl Bus {
     }
 
     /// Makes networkd set a link up again from its files.
-    pub fn reconfigure_link(&self, index: u32) -> Result<()> {
-        self.call(ANSWER, &format!("reconfigure the link with index {index}"), async {
+    pub fn reconfigure_link(&self, name: &LinkName, index: u32) -> Result<()> {
+        self.call(ANSWER, &format!("make systemd-networkd set up link '{name}' again"), async {
             NetworkdProxy::new(&self.connection).await?.reconfigure_link(index.cast_signed()).await
         })
     }

@@ -125,6 +125,12 @@ pub fn is_directory(path: &Path) -> Option<bool> {
     fs::metadata(path).ok().map(|m| m.is_dir())
 }
 
+/// Tells whether a folder itself is at a path, and no link to one.
+#[must_use]
+pub fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| m.is_dir())
+}
+
 /// When a file, or a link to it, was last put in its place or changed there, in microseconds since 1970; none where there is no
 /// file. A file that is moved over another keeps its time of modification, so this is the other time.
 #[must_use]
@@ -295,6 +301,19 @@ impl Lock {
             Err(e) => Err(e).with_context(failed),
         }
     }
+
+    /// Takes a lock that nobody has; none if somebody does, or there is no such file.
+    pub fn try_take(path: &Path) -> Result<Option<Self>> {
+        let failed = || format!("failed to lock {}", path.display());
+        let file = match OpenOptions::new().write(true).open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.with_context(failed)?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            other => other.map(|()| Some(Self { _file: file })).with_context(failed),
+        }
+    }
 }
 
 /// Makes a folder with its parents, readable by all as networkd needs it.
@@ -407,10 +426,19 @@ pub struct Staged {
     directories: BTreeSet<PathBuf>,
 }
 
+/// The end of names of what is not in its place yet.
+const NEW: &str = ".netns-networkd-new";
+
 /// The name beside the target under which its new content waits. Always the same, so that a killed run leaves no second one.
-fn temporary(path: &Path) -> Result<PathBuf> {
+pub fn temporary(path: &Path) -> Result<PathBuf> {
     let Some(name) = path.file_name().and_then(|n| n.to_str()) else { bail!("{} has no file name", path.display()) };
-    Ok(path.with_file_name(format!(".{name}.netns-networkd-new")))
+    Ok(path.with_file_name(format!(".{name}{NEW}")))
+}
+
+/// Tells whether a path is one of [`temporary`].
+#[must_use]
+pub fn is_temporary(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with('.') && name.ends_with(NEW))
 }
 
 impl Staged {

@@ -152,7 +152,10 @@ fn make_changes<'a>(
     let is_add = |change: &&NetnsChange| matches!(change, NetnsChange::AddLink { .. });
     // All new links in one batch, behind what every link takes over and what is in their way. Only then are their indexes known:
     // the kernel takes an index for the peer only where the host end is given one too, and there others may take it first.
-    let goes_before = |change: &&NetnsChange| matches!(change, NetnsChange::SetSysctl { .. } | NetnsChange::RemoveLink { .. });
+    let goes_before = |change: &&NetnsChange| {
+        use NetnsChange::{Name, RemoveLink, RenameHostEnd, RenameLink, SetSysctl};
+        matches!(change, Name | RenameLink { .. } | RenameHostEnd { .. } | SetSysctl { .. } | RemoveLink { .. })
+    };
     let head = changes.iter().take_while(goes_before).count();
     let (head, tail) = changes.split_at(head);
     for change in head {
@@ -257,6 +260,17 @@ impl<'a> Queue<'a> {
             self.flush()?;
             let before = self.before.links.get(name).and_then(|link| link.kind.wireguard()).cloned().unwrap_or_default();
             return numbers.link(name).and_then(|index| wireguard::set(index, &before, wireguard)).map_err(failed);
+        }
+        if let NetnsChange::RenameLink { name, .. } = change {
+            self.flush()?;
+            return numbers.link(name).and_then(|index| netlink::rename_back(self.inner, index, name)).map_err(failed);
+        }
+        if let NetnsChange::RenameHostEnd { host_end, called } = change {
+            self.flush()?;
+            let socket = &mut self.host.socket;
+            let found =
+                netlink::link_by_name(socket, called.as_str())?.with_context(|| format!("host end '{called}' has gone meanwhile"))?;
+            return netlink::rename_back(socket, found.index, host_end).map_err(failed);
         }
         for request in netlink::requests(change, numbers).map_err(failed)? {
             let taken = if let NetnsChange::ReplaceAddress { .. } = change { netlink::added_ipv6(&request) } else { None };

@@ -3,11 +3,11 @@
 //! No thread that anything else runs on ever changes its namespace: work inside is done on a thread of its own.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
     io,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
@@ -84,12 +84,7 @@ pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send
     let path = path(name);
     on_thread(|| {
         let lock = shared_directory()?;
-        match OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path) {
-            Ok(_) => {}
-            // a stale file is as good as a new one to mount on
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e).with_context(|| format!("failed to create {}", path.display())),
-        }
+        make_file(&path)?;
         unshare_network()
             .and_then(|()| {
                 mount_bind("/proc/thread-self/ns/net", &path).with_context(|| format!("failed to mount the netns on {}", path.display()))
@@ -100,6 +95,14 @@ pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send
         drop(lock);
         work()
     })
+}
+
+/// Makes the file to mount a namespace on. A stale one is as good as a new one.
+fn make_file(path: &Path) -> Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o444).open(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e).with_context(|| format!("failed to create {}", path.display())),
+        _ => Ok(()),
+    }
 }
 
 /// Runs `work` on a thread inside a namespace without a name, which goes with it. Links of the names given are in it.
@@ -185,6 +188,11 @@ impl Named {
         Self { host: identity(Path::new("/proc/self/ns/net")), names }
     }
 
+    /// Takes the namespace of a process for one that has lost its name.
+    pub fn add(&mut self, name: &NetnsName, lost: &Lost) {
+        self.names.insert(lost.identity, name.clone());
+    }
+
     /// Tells in which namespace a process is. None when it is gone, or somebody else's for whom this process may not look.
     #[must_use]
     pub fn place_of(&self, pid: u32) -> Option<Place> {
@@ -203,4 +211,49 @@ pub type Identity = (u64, u64);
 #[must_use]
 pub fn identity(path: &Path) -> Option<Identity> {
     fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
+}
+
+/// A namespace that has no name, held by processes.
+#[derive(Debug)]
+pub struct Lost {
+    pub fd: OwnedFd,
+    identity: Identity,
+}
+
+/// Lists the namespaces that processes are in and that have no name in [`DIRECTORY`]. Processes that cannot be looked at are left
+/// out.
+pub fn lost() -> Result<Vec<Lost>> {
+    let list = |directory: &str| fs::read_dir(directory).with_context(|| format!("failed to list {directory}"));
+    let mut known: BTreeSet<_> = identity(Path::new("/proc/self/ns/net")).into_iter().collect();
+    known.extend(list(DIRECTORY).into_iter().flatten().filter_map(|entry| identity(&entry.ok()?.path())));
+    let mut lost = Vec::new();
+    for entry in list("/proc")? {
+        let Some(pid) = entry.ok().and_then(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) else { continue };
+        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        if let Some(identity) = identity(&path).filter(|identity| !known.contains(identity)) {
+            // it may have ended meanwhile
+            let Ok(file) = File::open(&path) else { continue };
+            known.insert(identity);
+            lost.push(Lost { fd: file.into(), identity });
+        }
+    }
+    Ok(lost)
+}
+
+/// Gives a namespace that has lost its name that name again.
+pub fn name(name: &NetnsName, netns: &OwnedFd) -> Result<()> {
+    let path = path(name);
+    let _lock = shared_directory()?;
+    make_file(&path)?;
+    let fd = format!("/proc/self/fd/{}", netns.as_raw_fd());
+    mount_bind(&fd, &path).with_context(|| format!("failed to mount the netns on {}", path.display()))
+}
+
+/// Tells whether systemd sees a namespace by its name, for services to start in it; none if that cannot be told.
+#[must_use]
+pub fn is_seen_by_systemd(name: &NetnsName) -> Option<bool> {
+    let own = identity(&path(name))?;
+    let init = Path::new("/proc/1/root");
+    fs::metadata(init).ok()?;
+    Some(identity(&init.join(format!(".{}", path(name).display()))) == Some(own))
 }

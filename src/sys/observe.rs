@@ -1,18 +1,21 @@
 //! What is in a namespace, read from within.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use ipnet::IpNet;
 
 use super::{
     host_end,
     inside::Host,
-    netlink::{self, AddressState, KernelLink, LOOPBACK, PortState, RouteState, Socket},
+    netlink::{self, AddressState, KernelLink, LOOPBACK, PortState, RouteState, RuleState, Socket},
     nftables, sysctl, wireguard,
 };
 use crate::{
     diff::link_settings,
-    model::{Address, Dad, HostEnd, Kind, Link, LinkName, Mac, Maker, Netns, NetnsName, Route, Seen, SeenAddress, SeenLink, SeenRoute},
+    model::{
+        Address, Dad, HostEnd, Kind, Link, LinkName, Mac, Maker, Netns, NetnsName, Route, Rule, Seen, SeenAddress, SeenLink, SeenRoute,
+    },
 };
 
 /// What is in a namespace.
@@ -45,11 +48,13 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
     }
     let (mut names, mut ends) = (BTreeMap::new(), BTreeMap::new());
     let links = netlink::links(inner)?;
-    for kernel in &links {
-        observed.loopback_up |= kernel.name == "lo" && kernel.up;
-        let Ok(name) = LinkName::parse(&kernel.name) else { continue };
-        let candidates: Vec<&Link> = [wanted, applied].iter().filter_map(|netns| netns.links.get(&name)).collect();
-        let Some(found) = find(host, kernel, &candidates)? else { continue };
+    observed.loopback_up = links.iter().any(|kernel| kernel.index == LOOPBACK && kernel.up);
+    netns.drift.loopback_is_down = !observed.loopback_up;
+    for (name, kernel, found) in own_links(host, &links, wanted, applied)? {
+        if kernel.name != name.as_str() {
+            netns.drift.renamed.extend(LinkName::parse(&kernel.name).ok().map(|called| (name.clone(), called)));
+        }
+        netns.drift.renamed_ends.extend(found.end_called.zip(found.kind.host_end()).map(|(called, end)| (end.name.clone(), called)));
         let wanted = wanted.links.get(&name);
         let kind = match (found.kind, wanted.and_then(|link| link.kind.wireguard())) {
             (Kind::Wireguard(_), Some(wanted)) => {
@@ -72,7 +77,9 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
             routes: Vec::new(),
             kind,
         };
-        names.insert(kernel.index, name.clone());
+        // of a link that was renamed, labels and the kernel's other words follow its name
+        let called = netns.drift.renamed.get(&name).cloned();
+        names.insert(kernel.index, (name.clone(), called.unwrap_or(name.clone())));
         ends.extend(found.host_end.map(|index| (name.clone(), index)));
         observed.indexes.insert(name.clone(), kernel.index);
         observed.hardware.extend(kernel.hardware.map(|mac| (name.clone(), mac)));
@@ -82,8 +89,9 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
     let addresses = netlink::addresses(inner)?;
     for state in &addresses {
         let lo = LinkName::loopback();
-        let Some(name) = names.get(&state.index).or((state.index == LOOPBACK).then_some(&lo)) else { continue };
-        let address = state.address.canonical(name);
+        let own = names.get(&state.index).map(|(name, called)| (name, called));
+        let Some((name, called)) = own.or((state.index == LOOPBACK).then_some((&lo, &lo))) else { continue };
+        let address = state.address.canonical(called);
         let of = |netns: &Netns| -> Vec<Address> {
             let list = if *name == lo { Some(&netns.loopback_addresses) } else { netns.links.get(name).map(|link| &link.addresses) };
             list.into_iter().flatten().map(|a| a.canonical(name)).collect()
@@ -99,12 +107,9 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
             to.into_iter().for_each(|list| list.push(address.clone()));
         }
     }
-    let routes = netlink::routes(inner)?;
+    let (routes, networks) = netlink::routes(inner)?;
     for state in &routes {
-        let link = match state.index {
-            Some(index) => Some(names.get(&index)),
-            None => None,
-        };
+        let link = state.index.map(|index| names.get(&index).map(|(name, _)| name));
         let (wanted, to): (&[Route], _) = match link {
             None => (&wanted.routes, Some(&mut netns.routes)),
             Some(None) => continue,
@@ -117,10 +122,18 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
             to.into_iter().for_each(|list| list.push(state.route.clone()));
         }
     }
-    if !(wanted.rules.is_empty() && applied.rules.is_empty()) {
-        let rules = netlink::rules(inner)?.into_iter().filter(|state| state.ours || wanted.rules.contains(&state.rule));
-        netns.rules.extend(rules.map(|state| state.rule));
+    for (name, link) in netns.links.iter_mut().filter(|(_, link)| link.up) {
+        let has_route = |net: IpNet| observed.indexes.get(name).is_some_and(|index| networks.contains(&(*index, net)));
+        for address in &mut link.addresses {
+            let net = address.address.trunc();
+            // the kernel's route to the network was deleted: as good as an address that came without
+            address.no_prefix_route |= address.peer.is_none() && net.prefix_len() < net.max_prefix_len() && !has_route(net);
+        }
     }
+    let rules = netlink::rules(inner)?;
+    netns.drift.lost_rules = lost_rules(&rules);
+    let rules = rules.into_iter().filter(|state| state.ours || wanted.rules.contains(&state.rule));
+    netns.rules.extend(rules.map(|state| state.rule));
     observed.seen = seen(links, addresses, routes);
     Ok(observed)
 }
@@ -173,6 +186,50 @@ fn seen(links: Vec<KernelLink>, addresses: Vec<AddressState>, routes: Vec<RouteS
     seen
 }
 
+/// Lists the kernel's own rules that are missing: nothing else sends all packets to their tables. A kernel without a family has
+/// not even that family's rule for the table `local`, which is always there.
+fn lost_rules(rules: &[RuleState]) -> BTreeSet<Rule> {
+    let has = |ipv6| rules.iter().any(|state| state.rule.ipv6 == ipv6);
+    let leads = |lost: &Rule| rules.iter().any(|state| Rule { priority: lost.priority, ..state.rule.clone() } == *lost);
+    [false, true].into_iter().filter(|ipv6| has(*ipv6)).flat_map(Rule::of_the_kernel).filter(|rule| !leads(rule)).collect()
+}
+
+/// Finds the links that are ours: each by its name, or by what else is its own where it has been given another name.
+fn own_links<'a>(
+    host: &mut Host,
+    links: &'a [KernelLink],
+    wanted: &Netns,
+    applied: &Netns,
+) -> Result<Vec<(LinkName, &'a KernelLink, Found)>> {
+    let mut own: Vec<(LinkName, &KernelLink, Found)> = Vec::new();
+    let candidates = |name: &LinkName| -> Vec<&Link> { [applied, wanted].iter().filter_map(|netns| netns.links.get(name)).collect() };
+    let mut others = Vec::new();
+    for kernel in links {
+        let Ok(name) = LinkName::parse(&kernel.name) else { continue };
+        match find(host, kernel, &candidates(&name))? {
+            Some(found) => own.push((name, kernel, found)),
+            None => others.push(kernel),
+        }
+    }
+    let names: BTreeSet<&LinkName> = applied.links.keys().chain(wanted.links.keys()).collect();
+    for name in names {
+        if own.iter().any(|(other, ..)| other == name) {
+            continue;
+        }
+        for kernel in &others {
+            // what it has beside its name must be its own: an address that nobody else has, but for links on top of it
+            let stands_here = kernel.bridge.is_some() || (kernel.peer.is_some() && !kernel.elsewhere);
+            let mut candidates = candidates(name);
+            candidates.retain(|link| link.mac.is_some() && link.mac == kernel.mac && !stands_here);
+            if let Some(found) = find(host, kernel, &candidates)? {
+                own.push((name.clone(), kernel, found));
+                break;
+            }
+        }
+    }
+    Ok(own)
+}
+
 /// A link that is ours.
 struct Found {
     kind: Kind,
@@ -180,11 +237,13 @@ struct Found {
     host_end: Option<u32>,
     host_end_up: bool,
     host_end_mtu: Option<u32>,
+    /// The name of the host end, where that is not its own.
+    end_called: Option<LinkName>,
 }
 
 /// Tells whether a link inside is one of the candidates; a service or an admin may have made links of their own.
 fn find(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Result<Option<Found>> {
-    let alone = |kind: &Kind| Found { kind: kind.clone(), host_end: None, host_end_up: true, host_end_mtu: None };
+    let alone = |kind: &Kind| Found { kind: kind.clone(), host_end: None, host_end_up: true, host_end_mtu: None, end_called: None };
     for candidate in candidates {
         let kind = &candidate.kind;
         let is_kind = kernel.kind.as_deref() == Some(kind.as_str());
@@ -217,10 +276,14 @@ fn find_pair(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Resu
     if !candidates.iter().any(same) {
         return Ok(None);
     }
+    // the last `up` gave it this name, or the next one is to
+    let mut own_names = candidates.iter().filter_map(|link| link.kind.host_end()).map(|end| &end.name);
+    let own_name = if own_names.clone().any(|own| *own == name) { None } else { own_names.next() };
     let bridge = match end.master {
         Some(master) => netlink::link_by_index(&mut host.socket, master)?.and_then(|b| LinkName::parse(&b.name).ok()),
         None => None,
     };
-    let kind = Kind::Veth(HostEnd { mac: end.mac, bridge, port: end.settings, ..HostEnd::new(name) });
-    Ok(Some(Found { kind, host_end: Some(end.index), host_end_up: end.up, host_end_mtu: Some(end.mtu) }))
+    let end_called = own_name.map(|_| name.clone());
+    let kind = Kind::Veth(HostEnd { mac: end.mac, bridge, port: end.settings, ..HostEnd::new(own_name.cloned().unwrap_or(name)) });
+    Ok(Some(Found { kind, host_end: Some(end.index), host_end_up: end.up, host_end_mtu: Some(end.mtu), end_called }))
 }

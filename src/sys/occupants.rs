@@ -18,8 +18,16 @@ pub struct Occupants {
     /// Services that systemd runs, all of whose processes are inside, each with one of these. That leaves out what runs a command
     /// inside (cron, a monitoring agent), and what a service that has stopped has left.
     pub services: BTreeMap<String, u32>,
-    /// Any other process, with its name: somebody's shell.
-    pub others: BTreeMap<u32, String>,
+    /// Any other process: somebody's shell.
+    pub others: BTreeMap<u32, Occupant>,
+}
+
+/// A process that is no service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Occupant {
+    pub command: String,
+    /// The unit that it is in, or that left it behind: a session, a service that has stopped.
+    pub unit: Option<String>,
 }
 
 impl Occupants {
@@ -27,6 +35,18 @@ impl Occupants {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.services.is_empty() && self.others.is_empty()
+    }
+
+    /// Names all that are inside: `: nginx.service (PID 7), bash (PID 8, of session-1.scope)`; empty if there are none.
+    #[must_use]
+    pub fn list(&self) -> String {
+        let services = self.services.iter().map(|(unit, pid)| format!("{unit} (PID {pid})"));
+        let others = self.others.iter().map(|(pid, Occupant { command, unit })| {
+            let of = unit.as_ref().map_or_else(String::new, |unit| format!(", of {unit}"));
+            format!("{command} (PID {pid}{of})")
+        });
+        let all: Vec<String> = services.chain(others).collect();
+        if all.is_empty() { String::new() } else { format!(": {}", all.join(", ")) }
     }
 }
 
@@ -59,7 +79,7 @@ pub fn occupants(names: &[NetnsName]) -> Result<BTreeMap<NetnsName, Occupants>> 
             }
             _ => {
                 let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                occupants.others.insert(pid, name.trim_end().to_owned());
+                occupants.others.insert(pid, Occupant { command: name.trim_end().to_owned(), unit: unit_of(pid) });
             }
         }
     }

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 use netns_networkd::diff::link_settings;
 use netns_networkd::model::{
-    Address, Dad, Fwmark, HostEnd, Kind, Link, LinkName, Mac, Netns, NetnsName, Peer, Port, PortVlans, PublicKey, Route, RouteType, Rule,
-    Ruleset, Scope, Wireguard,
+    Address, Dad, Drift, Fwmark, HostEnd, Kind, Link, LinkName, Mac, Netns, NetnsName, Peer, Port, PortVlans, PublicKey, Route, RouteType,
+    Rule, Ruleset, Scope, Wireguard,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -100,6 +100,7 @@ pub fn wild_netns() -> impl Strategy<Value = Netns> {
             routes,
             rules,
             links,
+            drift: Drift::default(),
         },
     )
 }
@@ -377,7 +378,39 @@ pub fn netns(observed: bool) -> impl Strategy<Value = Netns> {
             }
             let source = "/etc/netns-networkd/a.toml:1".to_owned();
             let places = links.keys().map(|link| (link.clone(), source.clone())).collect();
-            Netns { source, places, sysctl, sysctl_before: BTreeMap::new(), ruleset, loopback_addresses, routes, rules, links }
+            Netns {
+                source,
+                places,
+                sysctl,
+                sysctl_before: BTreeMap::new(),
+                ruleset,
+                loopback_addresses,
+                routes,
+                rules,
+                links,
+                drift: Drift::default(),
+            }
+        },
+    )
+}
+
+/// What somebody did to a namespace by hand that nobody can ask for.
+pub fn drift(netns: &Netns) -> impl Strategy<Value = Drift> + use<> {
+    let links: Vec<LinkName> = netns.links.keys().cloned().collect();
+    let ends: Vec<LinkName> = netns.links.values().filter_map(|link| link.kind.host_end()).map(|end| end.name.clone()).collect();
+    let some = |names: Vec<LinkName>| {
+        let called = |(place, name)| (name, LinkName::parse(&format!("stray{place}")).unwrap());
+        let count = names.len();
+        subsequence(names, 0..=count).prop_map(move |names| names.into_iter().enumerate().map(called).collect())
+    };
+    let rules: Vec<Rule> = [false, true].into_iter().flat_map(Rule::of_the_kernel).collect();
+    (any::<bool>(), any::<bool>(), subsequence(rules, 0..=3), some(links), some(ends)).prop_map(
+        |(is_nameless, loopback_is_down, lost_rules, renamed, renamed_ends)| Drift {
+            is_nameless,
+            loopback_is_down,
+            lost_rules: lost_rules.into_iter().collect(),
+            renamed,
+            renamed_ends,
         },
     )
 }

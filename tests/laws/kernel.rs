@@ -30,10 +30,12 @@ pub fn routes(netns: &Netns) -> impl Iterator<Item = (Option<&LinkName>, &Route)
 
 impl Kernel {
     fn link(&mut self, name: &LinkName) -> &mut Link {
+        assert!(!self.0.drift.renamed.contains_key(name), "link '{name}' has another name");
         self.0.links.get_mut(name).unwrap_or_else(|| panic!("link '{name}' does not exist"))
     }
 
     fn end(&mut self, name: &LinkName) -> &mut HostEnd {
+        assert!(!self.0.drift.renamed_ends.contains_key(name), "host end '{name}' has another name");
         let ends = self.0.links.values_mut().filter_map(|link| if let Kind::Veth(end) = &mut link.kind { Some(end) } else { None });
         ends.into_iter().find(|end| end.name == *name).unwrap_or_else(|| panic!("host end '{name}' does not exist"))
     }
@@ -109,6 +111,10 @@ impl Kernel {
                 assert_eq!(self.link(&name).kind.host_end().map(|end| &end.name), host_end.as_ref());
                 self.link(&name).mtu = Some(mtu);
             }
+            NetnsChange::Name => self.0.drift.is_nameless = false,
+            NetnsChange::RenameLink { name, called } => assert_eq!(self.0.drift.renamed.remove(&name), Some(called)),
+            NetnsChange::RenameHostEnd { host_end, called } => assert_eq!(self.0.drift.renamed_ends.remove(&host_end), Some(called)),
+            NetnsChange::SetUp { name, host_end: _ } if name == LinkName::loopback() => self.0.drift.loopback_is_down = false,
             NetnsChange::SetUp { name, host_end } => {
                 assert!(host_end.is_none() || self.link(&name).kind.host_end().map(|end| &end.name) == host_end.as_ref());
                 self.link(&name).up = true;
@@ -195,6 +201,7 @@ impl Kernel {
                 let at = routes.iter().position(|r| r.canonical() == route.canonical());
                 routes.remove(at.unwrap_or_else(|| panic!("{change}: ESRCH in {routes:?}")));
             }
+            NetnsChange::AddRule(rule) if self.0.drift.lost_rules.remove(&rule) => {}
             NetnsChange::AddRule(rule) => assert!(self.0.rules.insert(rule), "{change}: there would be two"),
             NetnsChange::RemoveRule(rule) => assert!(self.0.rules.remove(&rule), "{change}: ENOENT"),
         }
@@ -213,13 +220,14 @@ pub fn apply(before: &Netns, changes: &[NetnsChange]) -> Netns {
 /// forgotten.
 #[track_caller]
 pub fn assert_same(got: &Netns, wanted: &Netns) {
-    let Netns { source: _, places: _, sysctl, sysctl_before: _, ruleset, loopback_addresses, routes: _, rules, links } = wanted;
+    let Netns { source: _, places: _, sysctl, sysctl_before: _, ruleset, loopback_addresses, routes: _, rules, links, drift } = wanted;
     assert_eq!(got.links.keys().collect::<Vec<_>>(), links.keys().collect::<Vec<_>>());
     for (key, value) in sysctl {
         assert_eq!(got.sysctl.get(key), Some(value), "{key}");
     }
     assert_eq!(got.ruleset, *ruleset);
     assert_eq!(got.rules, *rules);
+    assert_eq!(got.drift, *drift);
     assert_same_addresses(&LinkName::loopback(), &got.loopback_addresses, loopback_addresses);
     let by_key = |netns| -> BTreeMap<_, _> { routes(netns).map(|(link, route)| (route.key(), (link, route.canonical()))).collect() };
     assert_eq!(by_key(got), by_key(wanted));

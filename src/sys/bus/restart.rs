@@ -78,6 +78,14 @@ impl Bus {
         Ok(self.call(ANSWER, "list units", self.list_running(units))?.into_keys().collect())
     }
 
+    /// Lists those of some units that run although their file has gone: systemd does with them no more than it is told.
+    pub fn without_file(&self, units: &[String]) -> Result<BTreeSet<String>> {
+        let names: Vec<&str> = units.iter().map(String::as_str).collect();
+        let list = async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&names).await };
+        let listed = if names.is_empty() { Vec::new() } else { self.call(ANSWER, "list units", list)? };
+        Ok(listed.into_iter().filter(|unit| unit.2 != "loaded").map(|unit| unit.0).collect())
+    }
+
     /// Restarts those of some units that run, and what depends on them, waits until all have started again, and says of each whether
     /// it has.
     ///

@@ -6,7 +6,7 @@ use std::{
     os::fd::RawFd,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 use rtnetlink::{
     AddressMessageBuilder, LinkDummy, LinkIpVlan, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkWireguard,
@@ -127,9 +127,12 @@ pub fn requests(change: &NetnsChange, numbers: &Numbers) -> Result<Vec<Request>>
     Ok(match change {
         NetnsChange::Add
         | NetnsChange::Remove
+        | NetnsChange::Name
         | NetnsChange::SetSysctl { .. }
         | NetnsChange::SetRuleset { .. }
-        | NetnsChange::SetWireguard { .. } => Vec::new(),
+        | NetnsChange::SetWireguard { .. }
+        | NetnsChange::RenameLink { .. }
+        | NetnsChange::RenameHostEnd { .. } => Vec::new(),
         NetnsChange::AddLink { name, link } => add_link(name, link, numbers)?,
         NetnsChange::RemoveLink { name, kind } => match &**kind {
             Kind::Physical { parent } => give_back(name, parent, numbers)?,
@@ -262,6 +265,22 @@ pub fn rename(socket: &mut Socket, link: &KernelLink, name: &LinkName) -> Result
         Some((_, refusal)) => Err(refusal.into()),
         None => Ok(()),
     }
+}
+
+/// Gives a link the name again that it had. From Linux 6.2 on this is done while it is up; before, it is down for a moment.
+pub fn rename_back(socket: &mut Socket, index: u32, name: &LinkName) -> Result<()> {
+    let one = || LinkUnspec::new_with_index(index);
+    let rename = || set(one().name(name.as_str()));
+    for messages in [vec![rename()], vec![set(one().down()), rename(), set(one().up())]] {
+        let mut batch = Batch::default();
+        messages.into_iter().for_each(|message| batch.push((), message, 0));
+        match socket.request(batch)?.into_iter().next() {
+            Some(((), refusal)) if refusal.errno == Errno::BUSY => {}
+            Some(((), refusal)) => return Err(refusal.into()),
+            None => return Ok(()),
+        }
+    }
+    bail!("the kernel does not rename a link that is up")
 }
 
 /// Makes links of these names that lead nowhere, for trying things out in a throw-away namespace.
@@ -526,7 +545,8 @@ fn rule(rule: &Rule) -> RuleMessage {
     };
     let attributes = &mut message.attributes;
     attributes.push(RuleAttribute::Priority(*priority));
-    attributes.push(RuleAttribute::Protocol(RouteProtocol::from(PROTOCOL)));
+    let owner = if Rule::of_the_kernel(*ipv6).any(|own| own == *rule) { RouteProtocol::Kernel } else { RouteProtocol::from(PROTOCOL) };
+    attributes.push(RuleAttribute::Protocol(owner));
     attributes.extend(table.map(RuleAttribute::Table));
     attributes.extend(iif.clone().map(RuleAttribute::Iifname));
     if let Some(Fwmark { mark, mask }) = fwmark {

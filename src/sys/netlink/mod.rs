@@ -10,7 +10,7 @@ mod socket;
 pub use keep::{Kept, give_back, keep};
 pub use message::{
     Numbers, Request, Side, add_placeholders, added_ipv6, knows_kind, loopback_up, neighbour_timer, release_port, remove_address,
-    remove_links, rename, requests, set_mac, spare_index,
+    remove_links, rename, rename_back, requests, set_mac, spare_index,
 };
 pub use port::{host_ends, put_on_bridge, set_down, set_host_link, vlans};
 pub use read::{

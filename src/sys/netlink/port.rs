@@ -6,11 +6,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rtnetlink::packet_route::{
-    AddressFamily, RouteNetlinkMessage,
-    link::{
-        AfSpecBridge, BridgeFlag, BridgeStpState, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoKind,
-        InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+use rtnetlink::{
+    LinkUnspec,
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        link::{
+            AfSpecBridge, BridgeFlag, BridgeStpState, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+            InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+        },
     },
 };
 
@@ -166,17 +169,23 @@ pub fn host_ends(socket: &mut Socket, changes: &[NetnsChange]) -> Result<BTreeMa
     Ok(indexes)
 }
 
-/// Sets what is asked for of a bridge or an uplink and differs; what networkd does at any time (up, ports, addresses) is left to
-/// it. Filtering begins last, when the VLANs are in place.
+/// Sets what is asked for of a bridge or an uplink and differs; a bridge's own state and addresses are left to networkd. Filtering
+/// begins last, when the VLANs are in place.
 pub fn set_host_link(socket: &mut Socket, name: &LinkName, before: &HostLink, after: &HostLink) -> Result<()> {
-    let HostLink { is_bridge, up: _, master: _, mac, mtu, addresses: _, stp, vlan_filtering, vlans } = after;
+    let HostLink { is_bridge, up, master, mac, mtu, addresses: _, stp, vlan_filtering, vlans } = after;
     let Some(link) = link_by_name(socket, name.as_str())? else { return Ok(()) };
     let mut messages = Vec::new();
     let mut attributes: Vec<LinkAttribute> = Vec::new();
     attributes.extend(mac.filter(|_| before.mac != *mac).map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     attributes.extend(mtu.filter(|_| before.mtu != *mtu).map(LinkAttribute::Mtu));
-    if !attributes.is_empty() {
-        let mut message = LinkMessage::default();
+    let joins = match master.as_ref().filter(|_| before.master != *master) {
+        Some(bridge) => link_by_name(socket, bridge.as_str())?.map(|bridge| bridge.index),
+        None => None,
+    };
+    attributes.extend(joins.map(LinkAttribute::Controller));
+    let comes_up = !is_bridge && *up && !before.up;
+    if comes_up || !attributes.is_empty() {
+        let mut message = if comes_up { LinkUnspec::new_with_index(link.index).up().build() } else { LinkMessage::default() };
         message.header.index = link.index;
         message.attributes = attributes;
         messages.push(RouteNetlinkMessage::SetLink(message));
@@ -191,7 +200,7 @@ pub fn set_host_link(socket: &mut Socket, name: &LinkName, before: &HostLink, af
         messages.extend(default_vlan_of_ports(socket, &link)?);
     }
     // what networkd has not made a port yet has no VLANs
-    let takes_vlans = *is_bridge || link.master.is_some();
+    let takes_vlans = *is_bridge || link.master.is_some() || joins.is_some();
     if let Some(vlans) = vlans.as_ref().filter(|vlans| takes_vlans && !before.vlans.as_ref().is_some_and(|before| before.has(vlans))) {
         // An admin may add VLANs. But where nobody kept them apart, there is only the kernel's own choice; and what was untagged
         // goes, or it would leave without a tag still (networkd takes no VLAN from a port up to systemd 255).

@@ -1,6 +1,9 @@
 //! Netlink answers -> plain facts.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
@@ -298,21 +301,38 @@ impl RouteState {
     }
 }
 
-/// Lists the routes of the socket's namespace, those of the kernel itself left out.
-pub fn routes(socket: &mut Socket) -> Result<Vec<RouteState>> {
+/// The networks that links have routes to, by the index of the link, whoever made these.
+pub type Networks = BTreeSet<(u32, IpNet)>;
+
+/// Lists the routes of the socket's namespace, those of the kernel itself left out, and all networks.
+pub fn routes(socket: &mut Socket) -> Result<(Vec<RouteState>, Networks)> {
     // the builder's own defaults (protocol, scope, type) would filter the dump
     let mut request = RouteMessageBuilder::<IpAddr>::new().build();
     request.header.protocol = RouteProtocol::Unspec;
     request.header.scope = RouteScope::Universe;
     request.header.kind = RouteType::Unspec;
     let objects = socket.dump(&RouteNetlinkMessage::GetRoute(request)).context("failed to list routes")?;
-    Ok(objects
-        .into_iter()
-        .filter_map(|object| match object {
-            RouteNetlinkMessage::NewRoute(message) => RouteState::from_message(message),
-            _ => None,
-        })
-        .collect())
+    let (mut routes, mut networks) = (Vec::new(), BTreeSet::new());
+    for object in objects {
+        if let RouteNetlinkMessage::NewRoute(message) = object {
+            networks.extend(network(&message));
+            routes.extend(RouteState::from_message(message));
+        }
+    }
+    Ok((routes, networks))
+}
+
+/// Gives the link and the destination of a route that the kernel has made, or somebody in its place.
+fn network(message: &RouteMessage) -> Option<(u32, IpNet)> {
+    let (mut to, mut index) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => to = ip(address.clone()),
+            RouteAttribute::Oif(oif) => index = Some(*oif),
+            _ => {}
+        }
+    }
+    Some((index?, IpNet::new(to?, message.header.destination_prefix_length).ok()?))
 }
 
 /// Lists the routes out of one link.
