@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
-use crate::common::{Lab, Shell, Suite, diff};
+use crate::common::{Lab, Shell, Suite, diff, soak_rounds};
 use crate::suite_trials;
 
 pub fn trials() -> Vec<Trial> {
     suite_trials![a_hundred_services_start_at_once, rounds_leave_nothing_behind]
 }
 
-/// Rounds of the long run: `NETNS_TEST_SOAK=1000 cargo test … -- host_many::rounds_leave_nothing_behind::trixie`.
-const SOAK: &str = "NETNS_TEST_SOAK";
-/// systemd stops what is not needed at most 16 times in 10 s, and more would wait for that.
+/// Without `NETNS_TEST_SOAK`: systemd stops what is not needed at most 16 times in 10 s, and more would wait for that.
 const ROUNDS: u32 = 12;
 
 /// Counts what there must be as much of afterwards: network namespaces of processes and open files, mounts of namespaces in every
@@ -125,7 +123,7 @@ fn a_hundred_services_start_at_once(suite: Suite) {
 
 /// All come and go, again and again.
 fn rounds_leave_nothing_behind(suite: Suite) {
-    let rounds: u32 = std::env::var(SOAK).map_or(ROUNDS, |rounds| rounds.parse().expect("NETNS_TEST_SOAK is a number of rounds"));
+    let rounds = soak_rounds(ROUNDS);
     let lab = lab(suite, &[1, 5, 10]);
     // short enough for one command
     let go = |rounds: u32| {
@@ -149,6 +147,9 @@ fn rounds_leave_nothing_behind(suite: Suite) {
     go(rounds);
     assert_same(&lab, &before);
     let large = sizes(&lab);
+    if rounds > ROUNDS {
+        println!("{suite}, before and after {rounds} rounds:\n{before}");
+    }
     let namespaces = i64::from(rounds) * 3;
     for (name, was) in &small {
         let (grown, limit) = if name == "net_namespace" { ("namespaces", namespaces / 2 + 500) } else { ("KiB", 1024) };

@@ -88,6 +88,11 @@ pub fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true")
 }
 
+/// Gives the rounds of a long run: a few, or as many as `NETNS_TEST_SOAK` has (`make soak`).
+pub fn soak_rounds(few: u32) -> u32 {
+    std::env::var("NETNS_TEST_SOAK").map_or(few, |rounds| rounds.parse().expect("NETNS_TEST_SOAK is a number of rounds"))
+}
+
 /// Names a test for the runner; `name` may start with the runner's own crate.
 pub fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
     let name = name.strip_prefix("suite::").unwrap_or(name);
