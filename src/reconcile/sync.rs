@@ -198,8 +198,8 @@ impl<'a> Run<'a> {
             }
             tried.extend(plan.steps);
         }
-        if outcome.waits {
-            rollback::restart_timer(self.bus()?)?;
+        if let Some(limit) = self.options.confirm.filter(|_| outcome.waits) {
+            rollback::restart_timer(self.bus()?, limit)?;
         }
         Ok(outcome)
     }

@@ -373,14 +373,21 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
             std::os::unix::fs::symlink(fs::read_link(from)?, temporary)?;
         } else {
             fs::copy(from, temporary)?;
+            File::open(temporary)?.sync_all()?;
         }
         std::os::unix::fs::lchown(temporary, Some(found.uid()), Some(found.gid()))?;
-        fs::rename(temporary, to)
+        fs::rename(temporary, to)?;
+        sync_directory(to)
     };
     create_directory(to.parent().unwrap_or(Path::new("/")))?;
     let temporary = temporary(to)?;
     remove(&temporary)?;
     copy(&temporary).with_context(|| format!("failed to copy {} to {}", from.display(), to.display()))
+}
+
+/// Makes the entry of a file in its folder durable.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 /// Tells whether two files, or links, have the same content, mode and owner.
@@ -399,7 +406,8 @@ pub fn same(a: &Path, b: &Path) -> bool {
 pub fn link(target: &str, path: &Path) -> Result<()> {
     create_directory(path.parent().unwrap_or(Path::new("/")))?;
     remove(path)?;
-    std::os::unix::fs::symlink(target, path).with_context(|| format!("failed to make the link {}", path.display()))
+    let link = || std::os::unix::fs::symlink(target, path).and_then(|()| sync_directory(path));
+    link().with_context(|| format!("failed to make the link {}", path.display()))
 }
 
 /// Writes a file below `/run`, where nothing outlives a crash of the machine: whole or not at all, without waiting for a disk.
