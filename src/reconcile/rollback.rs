@@ -47,15 +47,19 @@ struct Snapshot {
 }
 
 impl Run<'_> {
-    /// Keeps what is needed to go back, and starts the timer that does; before anything is changed.
+    /// Keeps what is needed to go back, and starts the timer that does; before anything is changed. The snapshot comes last: with it,
+    /// changes wait, and the timer runs.
     pub(super) fn prepare_rollback(&mut self, plan: &Plan, situation: &Situation, limit: Duration) -> Result<()> {
+        let prepared = self.keep_host(plan, situation, limit);
+        prepared.inspect_err(|_| drop(end())).context("hint: nothing was changed")
+    }
+
+    fn keep_host(&mut self, plan: &Plan, situation: &Situation, limit: Duration) -> Result<()> {
         let service = UnitName::parse(SERVICE).map_err(|e| anyhow!(e))?;
         let loaded = self.bus()?.units(std::slice::from_ref(&service))?;
         if loaded.get(&service).is_none_or(|unit| unit.load_state != "loaded") {
-            return Err(anyhow!("there is no {SERVICE}, which takes changes back"))
-                .context("hint: `make install` puts it in place; nothing was changed");
+            return Err(anyhow!("there is no {SERVICE}, which takes changes back")).context("hint: `make install` puts it in place");
         }
-        discard()?;
         // files of others may be readable by root alone
         fs::create_private_directory(Path::new(FOLDER))?;
         let mut copies = BTreeMap::new();
@@ -73,9 +77,9 @@ impl Run<'_> {
         state.links.retain(|link, _| ours("bridge", link) || ours("uplink", link));
         let snapshot = Snapshot { restart: self.options.restart, copies, manifest: self.manifest.clone(), state };
         let text = toml::to_string(&snapshot).context("failed to write down what the host is like")?;
-        fs::write(Path::new(SNAPSHOT), &text)?;
         fs::link(&format!("/usr/lib/systemd/system/{SERVICE}"), Path::new(AT_BOOT))?;
-        self.bus()?.start_timer(TIMER, "Takes changes back that nobody confirms", limit)
+        self.bus()?.start_timer(TIMER, "Takes changes back that nobody confirms", limit)?;
+        fs::write(Path::new(SNAPSHOT), &text)
     }
 }
 
@@ -110,7 +114,7 @@ pub fn confirm() -> Result<()> {
     if !is_waiting() {
         return Err(nothing_waits());
     }
-    end(&Bus::connect()?)
+    end()
 }
 
 fn nothing_waits() -> anyhow::Error {
@@ -129,25 +133,26 @@ pub fn rollback(tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
     run.target = Some(state);
     let outcome = run.go().context("failed to take the changes back")?;
 
-    let (mut networkd, mut systemd) = (false, false);
-    for (path, name) in copies {
-        let copy = Path::new(FOLDER).join(name);
-        if !fs::same(&copy, &path) {
-            fs::copy(&copy, &path)?;
-            networkd |= path.starts_with(NETWORKD);
-            systemd |= path.starts_with(SYSTEMD);
-            (run.tell)(Event::Done(format!("put back file {}", path.display())));
-        }
+    let copies = copies.into_iter().map(|(path, name)| (path, Path::new(FOLDER).join(name)));
+    let copies: Vec<_> = copies.filter(|(path, copy)| !fs::same(copy, path)).collect();
+    if !copies.is_empty() {
+        // if this is cut off, the next one has to reload both
+        run.manifest.unfinished = true;
+        run.manifest.write(&root)?;
+    }
+    for (path, copy) in &copies {
+        fs::copy(copy, path)?;
+        (run.tell)(Event::Done(format!("put back file {}", path.display())));
+    }
+    let any_in = |directory: &str| copies.iter().any(|(path, _)| path.starts_with(directory));
+    if any_in(NETWORKD) {
+        run.bus()?.reload_networkd()?;
+    }
+    if any_in(SYSTEMD) {
+        run.bus()?.reload_systemd()?;
     }
     before.write(&root)?;
-    let bus = run.bus()?;
-    if networkd {
-        bus.reload_networkd()?;
-    }
-    if systemd {
-        bus.reload_systemd()?;
-    }
-    end(bus)?;
+    end()?;
     Ok(outcome)
 }
 
@@ -159,16 +164,18 @@ pub fn strays() -> Result<Vec<PathBuf>> {
     Ok([FOLDER, AT_BOOT].map(PathBuf::from).into_iter().filter(|path| fs::exists(path)).collect())
 }
 
-fn end(bus: &Bus) -> Result<()> {
-    discard()?;
-    fs::remove(Path::new(AT_BOOT))?;
-    // gone with its last start, where it has elapsed
-    let _ = bus.stop(TIMER);
-    Ok(())
+fn end() -> Result<()> {
+    // first: without it the rest means nothing
+    fs::remove(Path::new(SNAPSHOT))?;
+    fs::remove_directory(Path::new(FOLDER))?;
+    match Bus::connect().and_then(|bus| bus.stop(TIMER)) {
+        Ok(()) => fs::remove(Path::new(AT_BOOT)),
+        // it starts nothing, and the link makes the next run try again
+        Err(_) => Ok(()),
+    }
 }
 
-/// Removes the snapshot first: without it the copies mean nothing.
-fn discard() -> Result<()> {
-    fs::remove(Path::new(SNAPSHOT))?;
-    fs::remove_directory(Path::new(FOLDER))
+/// Removes what a run left that was cut off before changes waited, or after.
+pub fn remove_leftovers() -> Result<()> {
+    if strays()?.is_empty() { Ok(()) } else { end() }
 }

@@ -7,8 +7,8 @@ mod read;
 mod socket;
 
 pub use message::{
-    Numbers, Request, Side, add_placeholders, added_ipv6, knows_kind, loopback_up, neighbour_timer, release_port, remove_address,
-    remove_links, rename, rename_back, requests, set_mac, spare_index,
+    Numbers, Request, Side, add_placeholders, added_ipv6, is_marked, knows_kind, loopback_up, neighbour_timer, release_port,
+    remove_address, remove_links, rename, rename_back, requests, set_mac, spare_index, unmark,
 };
 pub use port::{host_ends, set_host_link, vlans};
 pub use read::{

@@ -210,8 +210,9 @@ pub fn set_host_link(socket: &mut Socket, name: &LinkName, before: &HostLink, af
     messages.extend(vlan_filtering.filter(|_| before.vlan_filtering != *vlan_filtering).map(|on| of_bridge(InfoBridge::VlanFiltering(on))));
     let mut batch = Batch::default();
     messages.into_iter().for_each(|message| batch.push((), message, 0));
-    match socket.request(batch)?.into_iter().next() {
-        Some(((), refusal)) => Err(refusal).with_context(|| format!("failed to set link '{name}' as configured")),
+    let failed = || format!("failed to set link '{name}' as configured");
+    match socket.request(batch).with_context(failed)?.into_iter().next() {
+        Some(((), refusal)) => Err(refusal).with_context(failed),
         None => Ok(()),
     }
 }
