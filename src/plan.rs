@@ -114,7 +114,7 @@ impl Why {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pending {
     Restart(Restart),
-    /// It runs in a namespace that nothing binds it to any more, and no restart would change that.
+    /// It runs in a namespace that nothing binds it to, and no restart would change that.
     Stray {
         name: UnitName,
         netns: NetnsName,
@@ -409,8 +409,8 @@ impl fmt::Display for Pending {
             }
             Self::Stray { name, netns } => write!(
                 f,
-                "{name} runs in netns '{netns}', which nothing binds it to any more, for its file was renamed, masked or changed: \
-                 the namespace stays until `systemctl stop {name}`"
+                "{name} runs in netns '{netns}', and nothing binds it to that: its unit was renamed, masked or changed, or never was \
+                 bound. The namespace stays until `systemctl stop {name}`"
             ),
             Self::Retired { name, users } => {
                 write!(f, "netns '{name}' is no longer in the configuration and goes with the next sync after its last unit has stopped")?;

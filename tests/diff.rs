@@ -357,8 +357,8 @@ fn what_is_stuck_waits_for_a_restart() {
 
 fn a_stray_is_held() {
     let change = || vec![postfix(unit(None, inside("mail")), unit(None, None))];
-    let pending = "pending: postfix.service runs in netns 'mail', which nothing binds it to any more, for its file was renamed, masked or \
-                   changed: the namespace stays until `systemctl stop postfix.service`\n";
+    let pending = "pending: postfix.service runs in netns 'mail', and nothing binds it to that: its unit was renamed, masked or changed, \
+                   or never was bound. The namespace stays until `systemctl stop postfix.service`\n";
     let hold = "hold netns 'mail' while units change (start netns-hold@mail.service)\n";
     for restart in [false, true] {
         let request = Request { restart, ..Request::default() };

@@ -345,8 +345,8 @@ fn a_namespace_that_cannot_come_up_stops_no_service(suite: Suite) {
 
 fn stray(unit: &str) -> String {
     format!(
-        "pending: {unit} runs in netns 'box', which nothing binds it to any more, for its file was renamed, masked or changed: \
-         the namespace stays until `systemctl stop {unit}`\n"
+        "pending: {unit} runs in netns 'box', and nothing binds it to that: its unit was renamed, masked or changed, or never was \
+         bound. The namespace stays until `systemctl stop {unit}`\n"
     )
 }
 

@@ -136,7 +136,7 @@ pub(super) fn unbound(facts: &Facts) -> Vec<Finding> {
     let finding = |(netns, unit): (&NetnsName, &String)| {
         Finding::risk(
             format!("{unit} runs in netns '{netns}', and is not bound to it"),
-            "when the last unit stops that is, the namespace goes from under it; and at boot it may start before there is one",
+            "at boot it may start before there is a namespace; and when the last unit stops that is bound, the namespace cannot go",
             format!(
                 "list it under `services` of [namespace.{netns}], or `systemctl edit {unit}`: `BindsTo=netns@{netns}.service` and \
                  `After=netns@{netns}.service` in [Unit]"

@@ -266,9 +266,11 @@ fn units(facts: &Facts) -> BTreeMap<NetnsName, Vec<Unit>> {
     for (unit, netns) in facts.listed {
         put(netns, unit.as_str(), Binding::Configuration);
     }
+    let is_stray = |name: &UnitName| facts.plan.pending.iter().any(|p| matches!(p, Pending::Stray { name: stray, .. } if stray == name));
     for (name, unit) in &facts.observed.units {
         let inside = if let Some(model::Place::Netns(netns)) = &unit.runs_in { Some(netns) } else { None };
-        inside.into_iter().chain(&unit.bound_to).for_each(|netns| put(netns, name.as_str(), Binding::Configuration));
+        let bound = if is_stray(name) { Binding::Nothing } else { Binding::Configuration };
+        inside.into_iter().chain(&unit.bound_to).for_each(|netns| put(netns, name.as_str(), bound));
     }
     for (netns, facts) in &facts.netns {
         for unit in &facts.bound {

@@ -209,6 +209,8 @@ pub enum Binding {
     Hand,
     /// It is one of this tool's: a hold, a DHCP client.
     Tool,
+    /// It runs there, and systemd knows of nothing that keeps the namespace up for it.
+    Nothing,
 }
 
 /// A network namespace as seen from a process.

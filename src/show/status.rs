@@ -233,6 +233,7 @@ pub(crate) fn unit_row(unit: &Unit, netns: &Namespace, brief: bool) -> Vec<Cell>
     };
     let bound = match bound {
         Binding::Hand => words(Tone::Plain, "bound by hand"),
+        Binding::Nothing => words(Tone::Bad, "bound to nothing"),
         Binding::Configuration | Binding::Tool => Cell::new(),
     };
     let listed = match pids[..] {

@@ -13,7 +13,7 @@ use crate::{
     desired,
     doctor::{Entry, Fill, Left},
     model::{Mac, Netns, NetnsName, UnitName},
-    report::Report,
+    report::{Binding, Report},
     sys::{
         fs::{self, Root},
         kernel,
@@ -133,6 +133,7 @@ fn unbound(processes: &[Process], report: &Report, name: Option<&NetnsName>) -> 
         .iter()
         .filter(|netns| Some(&netns.name) == name)
         .flat_map(|netns| &netns.units)
+        .filter(|unit| unit.bound != Binding::Nothing)
         .map(|unit| unit.name.as_str())
         .collect();
     let is_bound = |unit: &str| {
