@@ -227,7 +227,7 @@ pub type Identity = (u64, u64);
 /// Gives the identity of a namespace by a file that stands for it.
 #[must_use]
 pub fn identity(path: &Path) -> Option<Identity> {
-    fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
+    std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
 }
 
 /// A namespace that has no name, held by processes.
@@ -263,7 +263,8 @@ pub fn name(name: &NetnsName, netns: &OwnedFd) -> Result<()> {
     let _lock = shared_directory()?;
     make_file(&path)?;
     let fd = format!("/proc/self/fd/{}", netns.as_raw_fd());
-    mount_bind(&fd, &path).with_context(|| format!("failed to mount the netns on {}", path.display()))
+    fault::change(format_args!("mount {}", path.display()), || mount_bind(&fd, &path))
+        .with_context(|| format!("failed to mount the netns on {}", path.display()))
 }
 
 /// Tells whether systemd sees a namespace by its name, for services to start in it; none if that cannot be told.
@@ -272,5 +273,8 @@ pub fn is_seen_by_systemd(name: &NetnsName) -> Option<bool> {
     let own = identity(&path(name))?;
     let init = Path::new("/proc/1/root");
     fs::metadata(init).ok()?;
-    Some(identity(&init.join(format!(".{}", path(name).display()))) == Some(own))
+    match fs::metadata(init.join(format!(".{}", path(name).display()))) {
+        Ok(seen) => Some((seen.dev(), seen.ino()) == own),
+        Err(e) => (e.kind() == io::ErrorKind::NotFound).then_some(false),
+    }
 }
