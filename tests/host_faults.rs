@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 
 use crate::common::{Lab, Shell, Suite};
-use crate::faults::{assert_right, errors, kills};
+use crate::faults::{assert_right, errors, every, kills};
 use crate::suite_trials;
 
 pub fn trials() -> Vec<Trial> {
@@ -48,11 +48,7 @@ interface.eth0 = { bridge = "br1", addresses = ["10.58.1.2/24"] }
 
 /// Every so many calls; all of them if that is asked for.
 fn stride(suite: Suite, trixie: usize, others: usize) -> usize {
-    match suite {
-        _ if std::env::var("NETNS_TEST_FAULTS").is_ok_and(|which| which == "all") => 1,
-        Suite::Trixie => trixie,
-        _ => others,
-    }
+    every(if suite == Suite::Trixie { trixie } else { others })
 }
 
 /// What all rounds have: `pids` are the services that nobody may restart.
