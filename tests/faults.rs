@@ -115,7 +115,7 @@ pub const FAULTS: &str = r#"
         esac
         said=$(</run/said)
     }
-    report() { printf '%s\x1f%s\x1f%s\x1f%s\x1f%s\x1e' "$fault" "$call" $code "$said" "$1"; }
+    report() { [[ $code != 137 ]] || killed=yes; printf '%s\x1f%s\x1f%s\x1f%s\x1f%s\x1e' "$fault" "$call" $code "$said" "$1"; }
     list() { rm -f /run/list; NETNS_NETWORKD_FAULT_LOG=/run/list netns-networkd "$@" >/dev/null; }
     errnos() { # KIND WORD: what such a call can fail with
         case "$1 $2" in
@@ -257,7 +257,7 @@ pub fn kills(shell: &impl Shell, script: &str, (first, stride): (usize, usize)) 
     let mut from = first;
     loop {
         let to = from + CHUNK * stride;
-        let some = runs(shell, &format!("{script}\nfor ((n = {from}; n < {to}; n += {stride})); do round kill:$n; done"));
+        let some = runs(shell, &format!("{script}\nfor ((n = {from}; n < {to}; n += {stride})); do killed=; round kill:$n; [[ $killed ]] || break; done"));
         let last = some.last().map(|run| run.fault.clone());
         let ended = some.iter().filter(|run| Some(&run.fault) == last.as_ref()).all(|run| run.code != 137);
         all.extend(some);
