@@ -22,6 +22,8 @@ DOC = $(DESTDIR)$(PREFIX)/share/doc/netns-networkd
 help:
 	@echo 'make demo      shows it at work on a throw-away Debian host (root, Debian 12 or 13)'
 	@echo 'make test      runs every test; installs what it needs (root, Debian 12 or 13)'
+	@echo 'make test-sid  runs those of the hosts on Debian sid, with the newest systemd'
+	@echo 'make soak      has namespaces come and go 1,000 times, which takes half an hour; ROUNDS=N'
 	@echo 'make test-vm   runs those of them that need a virtual machine'
 	@echo 'make build     builds $(BIN)'
 	@echo 'make install   installs under $$(DESTDIR)$$(PREFIX); PREFIX is $(PREFIX)'
@@ -68,6 +70,15 @@ test:
 	$(STATIC) clippy --locked --target $(TUPLE) --config 'profile.dev.package.netns-networkd.debug-assertions=false' -- -D warnings
 	$(STATIC) test --locked --tests --target $(TUPLE)
 
+test-sid:
+	tests/common/host.sh setup
+	NETNS_TEST_SUITES=sid $(STATIC) test --locked --tests --target $(TUPLE) -- ::sid
+
+ROUNDS = 1000
+soak:
+	tests/common/host.sh setup
+	NETNS_TEST_SOAK=$(ROUNDS) $(STATIC) test --locked --tests --target $(TUPLE) -- rounds_leave_nothing_behind
+
 # What this machine's kernel cannot show, in a virtual machine with Debian's own.
 test-vm:
 	tests/common/host.sh setup
@@ -83,4 +94,4 @@ demo:
 clean:
 	$(CARGO) clean
 
-.PHONY: help build install test test-vm man demo clean
+.PHONY: help build install test test-sid soak test-vm man demo clean

@@ -257,7 +257,10 @@ pub fn kills(shell: &impl Shell, script: &str, (first, stride): (usize, usize)) 
     let mut from = first;
     loop {
         let to = from + CHUNK * stride;
-        let some = runs(shell, &format!("{script}\nfor ((n = {from}; n < {to}; n += {stride})); do killed=; round kill:$n; [[ $killed ]] || break; done"));
+        let some = runs(
+            shell,
+            &format!("{script}\nfor ((n = {from}; n < {to}; n += {stride})); do killed=; round kill:$n; [[ $killed ]] || break; done"),
+        );
         let last = some.last().map(|run| run.fault.clone());
         let ended = some.iter().filter(|run| Some(&run.fault) == last.as_ref()).all(|run| run.code != 137);
         all.extend(some);

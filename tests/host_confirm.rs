@@ -17,13 +17,16 @@ pub fn trials() -> Vec<Trial> {
         a_killed_sync_goes_back,
         ctrl_c_goes_back_at_once,
         a_person_at_a_terminal_is_asked,
-        the_next_boot_goes_back,
+        a_slow_sync_leaves_time_to_answer,
+        only_one_change_waits,
+        what_does_not_show_is_told,
+        a_lost_connection_goes_back,
     ]
 }
 
-const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(30);
 
-const BEFORE: &str = r#"
+pub const BEFORE: &str = r#"
 [bridge.br0]
 addresses = ["10.47.0.1/24"]
 [bridge.br9]
@@ -33,7 +36,7 @@ interface.eth0 = { bridge = "br0", addresses = ["10.47.0.2/24"], gateways = ["10
 "#;
 
 /// Addresses, a bridge that goes and one that comes, an interface, a namespace, a service that moves.
-const AFTER: &str = r#"
+pub const AFTER: &str = r#"
 [bridge.br0]
 addresses = ["10.48.0.1/24"]
 [bridge.br1]
@@ -48,7 +51,7 @@ interface.eth0 = { bridge = "br1", addresses = ["10.49.0.3/24"] }
 "#;
 
 /// A lab with a service inside and one outside, both running; the second starts slowly once asked to.
-fn lab(suite: Suite) -> Lab {
+pub fn lab(suite: Suite) -> Lab {
     let lab = Lab::new(suite);
     lab.units(&[
         ("t-box.service", "serve 8000", ""),
@@ -62,23 +65,23 @@ fn lab(suite: Suite) -> Lab {
 
 /// All that a sync changes: files with mode and owner, links, what is inside, where services are.
 #[track_caller]
-fn picture(lab: &Lab) -> String {
+pub fn picture(lab: &Lab) -> String {
     lab.sh("find /etc/systemd /etc/netns /var/lib/netns-networkd -not -path '*rollback*' -not -name lock \\( -type f -o -type l \\) \
              -exec stat -c '%n %a %u %g' {} + -exec sha256sum {} + 2>/dev/null | sort || true
          ip -br link | sed 's/@[^ ]*//; s/  */ /g' | sort; ip -o -4 addr | sed 's/^[0-9]*: //' | sort; ls /run/netns
-         ip -n box -br link | sed 's/@[^ ]*//; s/  */ /g'; ip -n box -o -4 addr | sed 's/^[0-9]*: //'; ip -n box route
+         ip -n box -br link | sed 's/@[^ ]*//; s/  */ /g'; ip -n box -o -4 addr | sed 's/^[0-9]*: //' | sort; ip -n box route
          [[ /proc/$(systemctl show -P MainPID t-new)/ns/net -ef /proc/1/ns/net ]] && echo outside || echo inside")
         .ok()
         .stdout
 }
 
 #[track_caller]
-fn assert_same(now: &str, before: &str) {
+pub fn assert_same(now: &str, before: &str) {
     assert!(now == before, "{}", diff(before, now));
 }
 
 #[track_caller]
-fn wait_gone_back(lab: &Lab) {
+pub fn wait_gone_back(lab: &Lab) {
     let _ = lab.wait_until(
         "changes have gone back",
         LIMIT,
@@ -183,7 +186,7 @@ fn files_of_others_go_back_as_they_were(suite: Suite) {
                  /etc/systemd/system/t-new.service.d/50-netns-networkd.conf";
     let _ = lab
         .sh(&format!(
-            "set -- {files}; echo '# mine' >>$1; chmod 640 $1; chown 7:8 $1; ln -sf /dev/null $2
+            "set -- {files}; echo '# mine' >>$1; chmod 600 $1; chown 7:8 $1; ln -sf /dev/null $2
              mkdir -p ${{3%/*}}; echo '# mine, too' >$3; systemctl daemon-reload; networkctl reload"
         ))
         .ok();
@@ -192,6 +195,10 @@ fn files_of_others_go_back_as_they_were(suite: Suite) {
     let _ = lab.sync(&["--restart", "--force", "--confirm", "1"]).ok();
     wait_gone_back(&lab);
     assert_same(&picture(&lab), &before);
+    // never for all to read
+    let journal = lab.journal(&["netns-networkd-rollback.service"]);
+    let back = |file: &str| journal.contains(&format!("put back file {file}\n")) && !journal.contains(&format!("change file {file}\n"));
+    assert!(files.split_whitespace().all(back), "{journal}");
     let _ = lab.sh(&format!("rm -f {files}; rmdir /etc/systemd/system/t-new.service.d; systemctl daemon-reload")).ok();
     lab.config(BEFORE);
     let _ = lab.sync(&[]).ok();
@@ -221,7 +228,7 @@ fn ctrl_c_goes_back_at_once(suite: Suite) {
     let start = "touch /run/t-slow; setsid env --default-signal=INT netns-networkd sync --restart --confirm 600 >/run/t-said 2>&1 & echo $! >/run/t-sync";
     let _ = lab.sh(start).ok();
     let _ = lab.wait_until("a service restarts", LIMIT, "[[ $(systemctl show -P ActiveState t-new) = activating ]]");
-    let _ = lab.sh("pkill -INT -f 'netns-networkd sync --restart'; rm /run/t-slow").ok();
+    let _ = lab.sh("kill -INT $(cat /run/t-sync); rm /run/t-slow").ok();
     wait_gone_back(&lab);
     assert!(lab.read_file("/run/t-said").contains("interrupted: everything goes back"));
     let _ = lab.wait_until("the service is back", LIMIT, "systemctl is-active -q t-new");
@@ -253,17 +260,81 @@ fn a_person_at_a_terminal_is_asked(suite: Suite) {
     lab.sync_nothing();
 }
 
-/// A host that cannot be reached is restarted by its power switch, and no timer is left then.
-fn the_next_boot_goes_back(suite: Suite) {
+/// A restart that takes longer than the time to answer: that begins when all is done.
+fn a_slow_sync_leaves_time_to_answer(suite: Suite) {
+    let lab = lab(suite);
+    lab.config(AFTER);
+    let _ = lab.sh("touch /run/t-slow").ok();
+    let _ = lab.sync(&["--restart", "--confirm", "2"]).ok();
+    let _ = lab.sh("sleep 1; netns-networkd confirm; rm /run/t-slow").ok();
+    assert_eq!(
+        lab.sh("systemctl show -P ActiveState -P NRestarts netns-networkd-rollback; systemctl --failed --no-legend").ok().stdout,
+        "0\ninactive\n"
+    );
+    lab.sync_nothing();
+}
+
+/// Another one neither changes anything nor takes anything back, whatever becomes of it, and says only what is so.
+fn only_one_change_waits(suite: Suite) {
+    let lab = lab(suite);
+    lab.config(AFTER);
+    let _ = lab.sh("touch /run/t-slow; netns-networkd sync --restart --confirm 600 >/dev/null 2>&1 & echo $! >/run/t-sync").ok();
+    let _ = lab.wait_until("a service restarts", LIMIT, "[[ $(systemctl show -P ActiveState t-new) = activating ]]");
+    // it waits for the first one, and is not part of it
+    let second = "setsid env --default-signal=INT netns-networkd sync --confirm 9 >/run/t-said 2>&1 & pid=$!; \
+                  until [[ $(cut -d' ' -f1 /proc/$pid/syscall) = 73 ]]; do :; done; \
+                  kill -INT $pid; wait $pid || [[ $? = 130 ]]; cat /run/t-said";
+    assert_eq!(lab.sh(second).ok().stdout, "\ninterrupted: nothing was changed\n");
+    let _ = lab.wait_until("the first one is done", LIMIT, "! kill -0 $(cat /run/t-sync) 2>/dev/null");
+    let said = lab.sync(&["--confirm", "9"]).fails(2);
+    assert!(said.stderr.ends_with("takes them back\nerror: nothing was changed\n"), "{said}");
+    let _ = lab.sh("netns-networkd confirm; rm /run/t-slow").ok();
+    lab.sync_nothing();
+    // and what a run leaves that was killed before it changed anything is in nobody's way
+    let leave = "mkdir -m 700 /var/lib/netns-networkd/rollback; touch /var/lib/netns-networkd/rollback/0
+                 ln -s /usr/lib/systemd/system/netns-networkd-rollback.service /etc/systemd/system/multi-user.target.wants/
+                 busctl -q call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager StartTransientUnit \
+                     'ssa(sv)a(sa(sv))' netns-networkd-rollback.timer replace 1 TimersMonotonic 'a(st)' 1 OnActiveSec 600000000 0";
+    let _ = lab.sh(leave).ok();
+    lab.config(BEFORE);
+    for answer in ["rollback", "confirm", "rollback", "confirm"] {
+        let _ = lab.sync(&["--restart", "--confirm", "600"]).ok();
+        let _ = lab.run(&["netns-networkd", answer]).ok();
+        wait_gone_back(&lab);
+        if answer == "confirm" {
+            lab.config(AFTER);
+        }
+    }
+    let _ = lab.sh(leave).ok();
+    let _ = lab.sync(&[]).ok();
+    let _ = lab.sh("systemctl stop netns-networkd-rollback.timer").ok();
+    wait_gone_back(&lab);
+}
+
+/// A script that goes on only if all is well must not be told so.
+fn what_does_not_show_is_told(suite: Suite) {
+    let lab = Lab::new(suite);
+    let culprit = "/etc/systemd/network/05-all.network";
+    lab.write_file(culprit, "[Match]\nName=br-*\n[Network]\nLinkLocalAddressing=no\n");
+    lab.config("[bridge.br-a]\naddresses = [\"10.61.0.1/24\"]\n");
+    let said = lab.sync(&["--confirm", "600"]).fails(4);
+    assert!(said.stdout.contains("waiting: everything goes back"), "{said}");
+    let _ = lab.sh(&format!("rm {culprit}; netns-networkd rollback")).ok();
+    wait_gone_back(&lab);
+    assert_eq!(lab.sh("ls /etc/systemd/network; ip -br link show br-a 2>/dev/null || true").ok().stdout, "");
+    for seconds in ["0", "-1", "x", "86401"] {
+        let _ = lab.sync(&[&format!("--confirm={seconds}")]).fails(2);
+    }
+}
+
+/// The terminal goes with the connection, while the question is there.
+fn a_lost_connection_goes_back(suite: Suite) {
     let lab = lab(suite);
     let before = picture(&lab);
     lab.config(AFTER);
-    let _ = lab.sync(&["--restart", "--confirm", "600"]).ok();
-    lab.systemctl(&["stop", "netns-networkd-rollback.timer"]);
-    lab.systemctl(&["daemon-reload"]);
-    let wanted = lab.property("multi-user.target", "Wants");
-    assert!(wanted.split(' ').any(|unit| unit == "netns-networkd-rollback.service"), "{wanted}");
-    lab.systemctl(&["start", "netns-networkd-rollback.service"]);
+    let sync = "mkfifo /run/t-keys; script -qefc 'netns-networkd sync --restart --confirm 3' /run/t-said </run/t-keys >/dev/null & exec 3>/run/t-keys
+                until grep -q 'Keep these changes' /run/t-said; do :; done; kill -KILL $!; rm /run/t-keys /run/t-said";
+    let _ = lab.sh(sync).ok();
     wait_gone_back(&lab);
     assert_same(&picture(&lab), &before);
     lab.config(BEFORE);

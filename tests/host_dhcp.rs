@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         a_server_that_is_down_fails_the_start,
         a_client_that_is_not_installed_is_named,
         changes_reach_running_services,
+        clients_and_leases_go_back_too,
         a_unit_bound_by_hand_waits_for_leases,
     ]
 }
@@ -358,6 +359,35 @@ fn a_client_that_is_not_installed_is_named(suite: Suite) {
     assert!(journal.contains(error), "{journal}");
     lan.assert_gone("mail");
     let _ = lan.sh("mv /usr/sbin/dhcpcd-away /usr/sbin/dhcpcd; systemctl reset-failed").ok();
+}
+
+/// `sync --confirm` that nobody confirms, with and without the client before it.
+fn clients_and_leases_go_back_too(suite: Suite) {
+    let netns = |more: &str| {
+        format!(
+            "[namespace.mail]\nservices = [\"t-a\"]\n[namespace.mail.interface.eth0]\nbridge = \"br-lan\"\n\
+             addresses = [\"10.10.1.50/24\"]\n{more}\n"
+        )
+    };
+    let (with, without) = (netns("dhcp = \"ipv4\""), netns(""));
+    let lan = Lan::new(suite, &with);
+    lan.start(&["t-a.service"]);
+    let look = "ip -n mail -o -4 addr show dev eth0 | awk '{ print $4 }'; ip -n mail route; cat /etc/netns/mail/resolv.conf 2>/dev/null || true; \
+                systemctl is-active netns-dhcp@mail || true; cat /proc/$(systemctl show -P MainPID t-a)/root/etc/resolv.conf";
+    for (before, after) in [(&with, &without), (&without, &with)] {
+        lan.configure(before);
+        let _ = lan.sync(&["--restart"]).ok();
+        let pid = lan.pid("t-a.service");
+        let was = lan.sh(look).ok().stdout;
+        lan.configure(after);
+        let _ = lan.sync(&["--confirm", "600"]).ok();
+        let _ = lan.wait_until("the change shows", Duration::from_secs(10), &format!("[[ $({look}) != '{}' ]]", was.trim_end()));
+        let _ = lan.run(&["netns-networkd", "rollback"]).ok();
+        let _ = lan.wait_until("all is as it was", Duration::from_secs(10), &format!("diff <({look}) - <<'END'\n{was}END"));
+        lan.configure(before);
+        lan.sync_nothing();
+        assert_eq!(lan.pid("t-a.service"), pid);
+    }
 }
 
 fn changes_reach_running_services(suite: Suite) {

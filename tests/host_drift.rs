@@ -129,10 +129,9 @@ fn namespace_is_mended(suite: Suite) {
         (
             "ip -n box route flush table main; ip -n box -6 route flush table main",
             &[
-                "remove address 10.80.0.2/24 no-prefix-route from link 'eth0' in netns 'box'",
-                "add address 10.80.0.2/24 to link 'eth0' in netns 'box'",
-                "add address 10.82.0.2/24 to link 'mv0' in netns 'box'",
-                eth0[0],
+                "replace address 10.80.0.2/24 no-prefix-route by 10.80.0.2/24 on link 'eth0' in netns 'box'",
+                "replace address 10.82.0.2/24 no-prefix-route by 10.82.0.2/24 on link 'mv0' in netns 'box'",
+                "replace address fd50::2/64 no-prefix-route by fd50::2/64 on link 'eth0' in netns 'box'",
                 eth0[1],
                 eth0[2],
                 "add route 10.84.0.0/16 via 10.81.1.1 on-link to link 'eth1' in netns 'box'",
@@ -273,7 +272,7 @@ fn bridges_made_again_get_their_ports(suite: Suite) {
     for by_hand in [
         "ip link del br0",
         "ip link del br0; ip link add br0 type bridge",
-        "ip link del br0; ip link add br0 up type bridge; ip addr add 10.80.0.1/24 dev br0",
+        "ip link del br0; ip link add br0 up type bridge; ip addr replace 10.80.0.1/24 dev br0",
     ] {
         assert_mended(&lab, by_hand, &["reload systemd-networkd"]);
         assert_eq!(identity(&lab), before, "{by_hand}: the links are the same");
@@ -491,7 +490,7 @@ fn namespace_of_somebody_else_under_the_name(suite: Suite) {
     let _ = lab.sh("ip netns delete box; ip netns add box; ip -n box link set lo up").ok();
     let theirs = lab.named_netns("box");
     let output = lab.sync(&[]).fails(1);
-    let wanted = "error: failed to change netns 'box': /run/netns/box is another namespace than the one that its processes are in\n  \
+    let wanted = "error: failed to change netns 'box' of /etc/netns-networkd/test.toml:6: /run/netns/box is another namespace than the one that its processes are in\n  \
                   hint: if nothing needs it, remove it with `ip netns delete box`, then run sync again\n";
     assert_eq!(output.stderr, wanted);
     assert_eq!((lab.named_netns("box"), lab.property("t-svc", "MainPID")), (theirs, pid.clone()));

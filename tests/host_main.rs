@@ -170,7 +170,11 @@ fn twenty_fast_rounds(suite: Suite) {
         assert!(output.code == 0, "{output}\n{}", lab.journal(&["t-smtp", "t-imap", "netns@mail"]));
         assert_eq!(lab.netns_of("t-smtp.service"), lab.named_netns("mail"));
     }
-    let complaints = lab.sh("journalctl --boot --output=cat --unit=netns@mail | grep -iE 'fail|error' || true").ok().stdout;
+    // systemd 262 says "Failed to read pids.max" where the machine has no such controller
+    let complaints = lab
+        .sh("journalctl --boot --output=cat --unit=netns@mail | grep -iE 'fail|error' | grep -v 'for control group .* ignoring' || true")
+        .ok()
+        .stdout;
     assert_eq!(complaints, "");
     lab.stop(&["t-smtp", "t-imap"]);
     assert_gone(&lab, "mail");

@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         image_is_prepared_offline,
         killed_sync_is_mended_by_the_next,
         cut_off_while_a_namespace_comes_up,
+        nobody_reads_what_sync_says,
         two_syncs_at_once,
         sync_while_services_come_and_go,
         catch_all_of_an_admin_is_named,
@@ -730,6 +731,16 @@ fn cut_off_while_a_namespace_comes_up(suite: Suite) {
     lab.systemctl(&["stop", "t-sql"]);
 }
 
+/// A pipe that has closed, and a full disk: work that nobody is told of is done all the same.
+fn nobody_reads_what_sync_says(suite: Suite) {
+    let lab = Lab::new(suite);
+    for (config, output) in [("[bridge.br1]", "| true"), ("[bridge.br1]\n[bridge.br2]", ">/dev/full 2>&1"), ("[bridge.br3]", ">&- 2>&-")] {
+        lab.config(config);
+        let _ = lab.sh(&format!("set +o pipefail; netns-networkd sync {output}; exit ${{PIPESTATUS[0]}}")).ok();
+        lab.sync_nothing();
+    }
+}
+
 fn two_syncs_at_once(suite: Suite) {
     let lab = web(suite);
     lab.start(&["t-web"]);
@@ -771,7 +782,8 @@ fn sync_while_services_come_and_go(suite: Suite) {
     let _ = lab.sync(&[]).ok();
     lab.sync_nothing();
     lab.assert_answers("10.30.0.2", "8000");
-    assert_eq!(lab.sh("ip -n web -4 -o addr show dev eth0 | wc -l").ok().stdout, "1\n");
+    let counts = "ip -n web -4 -o addr show dev eth0 | wc -l; grep -c ' /run/netns ' /proc/self/mountinfo; ls /run/netns";
+    assert_eq!(lab.sh(counts).ok().stdout, "1\n1\nweb\n");
 }
 
 /// An admin's file that comes first by name takes the bridge: applied, but not verified, and the culprit is named.

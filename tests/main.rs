@@ -1,7 +1,7 @@
 //! The one test runner. Each behaviour has a file here with `pub fn trials() -> Vec<Trial>`, named in `main`.
 
 // src keeps files, processes and the environment in one room; a test is all effects.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod common;
 mod config;
@@ -13,6 +13,7 @@ mod graph;
 mod harness;
 mod host_bad_input;
 mod host_boot;
+mod host_causes;
 mod host_confirm;
 mod host_dhcp;
 mod host_dns;
@@ -27,10 +28,12 @@ mod host_graph;
 mod host_keys;
 mod host_live;
 mod host_main;
+mod host_many;
 mod host_outside;
 mod host_prune;
 mod host_published;
 mod host_restart;
+mod host_rollback;
 mod host_sockets;
 mod host_status;
 mod host_sync;
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         harness::trials,
         host_bad_input::trials,
         host_boot::trials,
+        host_causes::trials,
         host_confirm::trials,
         host_dhcp::trials,
         host_drift::trials,
@@ -76,10 +80,12 @@ fn main() -> ExitCode {
         host_live::trials,
         host_faults::trials,
         host_main::trials,
+        host_many::trials,
         host_outside::trials,
         host_prune::trials,
         host_published::trials,
         host_restart::trials,
+        host_rollback::trials,
         host_sockets::trials,
         host_status::trials,
         host_sync::trials,

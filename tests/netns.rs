@@ -9,7 +9,7 @@ use netns_networkd::config::{SourceFile, parse};
 use netns_networkd::desired::{Facts, RECORDS, desired};
 use serde_json::Value;
 
-use crate::common::{Output, Sandbox, Shell, diff};
+use crate::common::{Output, Sandbox, Shell, diff, soak_rounds};
 use crate::{skip, trials};
 
 pub fn trials() -> Vec<Trial> {
@@ -62,6 +62,7 @@ pub fn trials() -> Vec<Trial> {
         killed_at_random,
         many_at_once,
         up_and_down_at_once,
+        rounds_leave_nothing_behind,
         ip_netns_and_we_get_along,
         ip_netns_add_at_once,
         neighbours_learn_the_new_mac,
@@ -1320,6 +1321,57 @@ fn many_at_once() {
         let _ = net.sh("for n in {0..19}; do ip netns exec n$n ping -q -c1 -W2 192.0.2.1; done").ok();
         let _ = net.sh(&all("down")).ok();
         net.assert_picture(&before);
+    }
+}
+
+/// Without `NETNS_TEST_SOAK`.
+const FEW: u32 = 100;
+
+/// Ten namespaces at a time, of pairs, two pairs each, and macvlan links: counts are afterwards what they were, in the kernel, too.
+fn rounds_leave_nothing_behind() {
+    let mut config = String::new();
+    for n in 10..20 {
+        write!(
+            config,
+            "[namespace.n{n}]\ninterface.eth0 = {{ bridge = \"br0\", addresses = [\"192.0.2.{n}/24\", \"2001:db8:1::{n}/64\"] }}\n"
+        )
+        .unwrap();
+        match n % 4 {
+            0 => writeln!(config, "interface.eth1 = {{ bridge = \"br0\", addresses = [\"192.0.2.1{n}/24\"], gateways = [\"192.0.2.1\"] }}")
+                .unwrap(),
+            1 => writeln!(config, "interface.eth1 = {{ kind = \"macvlan\", parent = \"port1\", addresses = [\"198.51.100.{n}/24\"] }}")
+                .unwrap(),
+            _ => {}
+        }
+    }
+    let net = Net::with(&config);
+    let before = net.picture();
+    let count = || {
+        let script = "find /run/netns-networkd -type f | wc -l; grep -c ' - nsfs ' /proc/self/mountinfo || true; grep -c ' /run/netns ' /proc/self/mountinfo; ls /sys/class/net | wc -l
+                      { readlink /proc/[0-9]*/ns/net || true; } | sort -u | wc -l; grep -c . /proc/net/netlink";
+        net.sh(script).ok().stdout
+    };
+    let rounds = |rounds: u32| {
+        let script = format!(
+            "pids=; for n in {{10..19}}; do
+                 {{ for round in {{1..{rounds}}}; do netns-networkd up n$n; netns-networkd down n$n; done; }} & pids+=\" $!\"
+             done; for pid in $pids; do wait $pid; done"
+        );
+        let _ = net.sh(&script).ok();
+    };
+    // of the whole machine, where other tests run: that shows only what many rounds leave
+    let namespaces = || net.sh("awk '/^net_namespace/ { print $2 }' /proc/slabinfo").ok().stdout.trim().parse::<u32>().unwrap_or_default();
+    rounds(1);
+    let (was, kernel) = (count(), namespaces());
+    // of ten namespaces, and short enough for one command
+    let tens = soak_rounds(FEW) / 10;
+    (0..tens.div_ceil(20)).for_each(|nth| rounds((tens - nth * 20).min(20)));
+    net.assert_picture(&before);
+    assert_eq!(count(), was);
+    if tens > FEW / 10 {
+        let script = format!("[[ $(awk '/^net_namespace/ {{ print $2 }}' /proc/slabinfo) -lt {} ]]", kernel + tens * 10 / 2);
+        let _ = net.wait_until("the kernel's namespaces have gone", Duration::from_secs(30), &script);
+        println!("before and after {tens} rounds of ten namespaces: {kernel} and {} in the kernel\n{was}", namespaces());
     }
 }
 

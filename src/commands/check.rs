@@ -19,7 +19,7 @@ pub fn run(context: &Context, args: &cli::Check) -> Result<ExitCode> {
     if context.json {
         print_json(&Document::new(Check { namespaces, bridges }));
     } else if context.verbose {
-        println!("{namespaces} namespaces, {bridges} bridges: no faults");
+        say!("{namespaces} namespaces, {bridges} bridges: no faults");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,12 +14,12 @@ use crate::{
 pub fn run(context: &Context, args: cli::Exec) -> Result<ExitCode> {
     let cli::Exec { name, mut command } = args;
     for warning in exec::enter(&name)? {
-        eprintln!("{}: {warning}", context.warning());
+        complain!("{}: {warning}", context.warning());
     }
     if command.is_empty() {
         command.push(fs::environment().remove("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".to_owned()));
     }
     let (error, code) = enter::become_command(&command);
-    eprintln!("{}: {}", context.error(), error::render(&error));
+    complain!("{}: {}", context.error(), error::render(&error));
     Ok(ExitCode::from(code))
 }

@@ -15,7 +15,7 @@ pub fn run(context: &Context) -> Result<ExitCode> {
     } else {
         terminal::print(&show::list(&list, paper(context)));
         if !list.ok {
-            eprintln!("{}: not all is as configured: `netns-networkd status` shows what", context.warning());
+            complain!("{}: not all is as configured: `netns-networkd status` shows what", context.warning());
         }
     }
     Ok(code)

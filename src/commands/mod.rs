@@ -1,5 +1,10 @@
 //! One file a verb: wiring and words, no work.
 
+/// `println!` that does not end the program where nobody reads what it says.
+macro_rules! say { ($($text:tt)*) => { crate::sys::terminal::say(format_args!($($text)*)) } }
+/// `eprintln!` that does not, either.
+macro_rules! complain { ($($text:tt)*) => { crate::sys::terminal::complain(format_args!($($text)*)) } }
+
 mod check;
 pub mod completions;
 mod doctor;
@@ -120,14 +125,14 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
             let changes = netns::up(&args.name, if args.live { Reach::Live } else { Reach::Whole })?;
             let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
             if context.verbose && !context.json {
-                changes.iter().for_each(|change| println!("{change}"));
+                changes.iter().for_each(|change| say!("{change}"));
             }
             Ok(done(context, Outcome { changes, ..Outcome::default() }))
         }
         Command::Down(args) => {
             let warnings: Vec<String> = netns::down(&args.name)?.into_iter().collect();
             if !context.json {
-                warnings.iter().for_each(|text| eprintln!("{}: {text}", context.warning()));
+                warnings.iter().for_each(|text| complain!("{}: {text}", context.warning()));
             }
             Ok(done(context, Outcome { warnings, ..Outcome::default() }))
         }
@@ -154,7 +159,7 @@ fn paper(context: &Context) -> Paper {
 fn print_json(document: &impl Serialize) {
     match serde_json::to_string_pretty(document) {
         Ok(text) => terminal::print(&format!("{text}\n")),
-        Err(error) => eprintln!("error: failed to write JSON: {error}"),
+        Err(error) => complain!("error: failed to write JSON: {error}"),
     }
 }
 
@@ -172,7 +177,7 @@ fn report(context: &Context, error: &Error, netns: Option<&NetnsName>) -> ExitCo
             None => format!("{}: {}", context.error(), error::render(error)),
         };
         if !(journal::is_stderr() && put_down(error, netns, &text)) {
-            eprintln!("{text}");
+            complain!("{text}");
         }
     }
     ExitCode::from(code_of(error))

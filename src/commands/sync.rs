@@ -26,9 +26,13 @@ pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
             bail!("--confirm is for the running host: an image can be made again");
         }
         terminal::on_interrupt(|| {
-            eprintln!("\ninterrupted: everything goes back");
-            // a run that was cut off goes back when it has let go of the lock
-            let _ = rollback::start();
+            if rollback::is_ours() {
+                complain!("\ninterrupted: everything goes back");
+                // when this run has let go of the lock
+                let _ = rollback::start();
+            } else {
+                complain!("\ninterrupted: nothing was changed");
+            }
             super::rollback::INTERRUPTED
         });
     }
@@ -36,8 +40,8 @@ pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
     let outcome = match sync(&options, &mut |event| teller.hear(event)) {
         Ok(outcome) => outcome,
         Err(error) => {
-            if confirm.is_some() && rollback::is_waiting() && !context.json {
-                eprintln!("what was changed goes back in time, or at once with `netns-networkd rollback`");
+            if rollback::is_ours() && !context.json {
+                complain!("what was changed goes back in time, or at once with `netns-networkd rollback`");
             }
             return teller.fail(error, dry_run, confirm);
         }
@@ -47,7 +51,7 @@ pub fn run(context: &Context, args: cli::Sync) -> Result<ExitCode> {
     }
     let code = teller.end(&outcome, dry_run, confirm);
     match confirm.filter(|_| outcome.waits && !context.json) {
-        Some(limit) => super::rollback::ask(context, limit),
+        Some(limit) => super::rollback::ask(context, limit, code),
         None => Ok(code),
     }
 }
@@ -60,7 +64,7 @@ fn show_plan(context: &Context, outcome: &Outcome) {
             let new = if after.is_empty() { "/dev/null".to_owned() } else { new };
             let diff = TextDiff::from_lines(before, after).unified_diff().header(&old, &new).to_string();
             for line in diff.lines() {
-                println!("{}", paint(line, context.color.0));
+                say!("{}", paint(line, context.color.0));
             }
         }
     }
@@ -68,22 +72,22 @@ fn show_plan(context: &Context, outcome: &Outcome) {
     for step in outcome.plan.steps.iter().filter(files) {
         if let Step::Restart(restarts) = step {
             for restart in restarts {
-                println!("would restart {}\n  {}", restart.why.unit(), restart.why);
-                restart.along().iter().for_each(|along| println!("  {along}"));
+                say!("would restart {}\n  {}", restart.why.unit(), restart.why);
+                restart.along().iter().for_each(|along| say!("  {along}"));
             }
             continue;
         }
-        println!("would {step}");
+        say!("would {step}");
         if let Step::Converge(netns) = step {
             let users: Vec<&str> = outcome.plan.users.get(netns).into_iter().flatten().map(String::as_str).collect();
             if !users.is_empty() {
-                println!("  used by: {}", users.join(", "));
+                say!("  used by: {}", users.join(", "));
             }
         }
         for change in &outcome.plan.changes {
             match (step, change) {
-                (Step::Converge(netns), Change::Netns { name, change }) if name == netns => println!("  {change}"),
-                (Step::SetLink(link), Change::HostLink { name, .. }) if name == link => println!("  {change}"),
+                (Step::Converge(netns), Change::Netns { name, change }) if name == netns => say!("  {change}"),
+                (Step::SetLink(link), Change::HostLink { name, .. }) if name == link => say!("  {change}"),
                 _ => {}
             }
         }

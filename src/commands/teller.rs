@@ -28,9 +28,9 @@ impl<'a> Teller<'a> {
     pub fn hear(&mut self, event: Event) {
         match event {
             Event::Done(line) if self.context.json => self.heard.changes.push(line),
-            Event::Done(line) => println!("{line}"),
+            Event::Done(line) => say!("{line}"),
             Event::Warning(text) if self.context.json => self.heard.warnings.push(text),
-            Event::Warning(text) => eprintln!("{}: {text}", self.context.warning()),
+            Event::Warning(text) => complain!("{}: {text}", self.context.warning()),
         }
     }
 
@@ -46,8 +46,8 @@ impl<'a> Teller<'a> {
             let (pending, unverified) = (waitings(&outcome.pending), outcome.unverified.clone());
             print_json(&Document::new(report::Outcome { dry_run, pending, unverified, goes_back_after, ..heard }));
         } else {
-            outcome.pending.iter().for_each(|pending| println!("pending: {pending}"));
-            outcome.unverified.iter().for_each(|text| eprintln!("{}: {text}", context.warning()));
+            outcome.pending.iter().for_each(|pending| say!("pending: {pending}"));
+            outcome.unverified.iter().for_each(|text| complain!("{}: {text}", context.warning()));
         }
         if dry_run && !(outcome.plan.steps.is_empty() && outcome.pending.is_empty()) {
             ExitCode::from(CHANGES)

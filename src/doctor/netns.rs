@@ -89,7 +89,7 @@ pub(super) fn hidden(facts: &Facts) -> Vec<Finding> {
         let key = setting.split('=').next().unwrap_or_default();
         Finding::fault(
             format!("{place} gives netns@{}.service a mount namespace of its own", if let [one] = netns[..] { one } else { "" }),
-            "it mounts the namespace where nobody else sees it: its services fail with 225/NETWORK",
+            "it would mount the namespace where nobody else sees it: none comes up, and one that is there cannot be taken away",
             format!(
                 "take `{setting}` out, or set `{key}=` to nothing or `no` for netns@ alone, in \
                  /etc/systemd/system/netns@.service.d/50-local.conf; then `systemctl daemon-reload` and restart the services"
@@ -111,7 +111,7 @@ pub(super) fn lost(facts: &Facts) -> Vec<Finding> {
         Finding::fault(
             format!("netns@{name}.service is active, and {FOLDER}/{name} is no namespace: {stands}"),
             "services that run keep the namespace that they have, unseen; one that starts now fails with 225/NETWORK",
-            format!("`systemctl restart netns@{name}` makes it again, and restarts its services"),
+            "`netns-networkd sync` gives the one that its services are in its name again; if none runs, it makes it anew".to_owned(),
         )
         .of(name)
     };

@@ -5,6 +5,7 @@ mod checks;
 pub mod dhcp;
 pub mod doctor;
 pub mod exec;
+mod former;
 pub mod host;
 mod keep;
 mod keys;

@@ -84,7 +84,6 @@ pub fn sync(options: &Options, tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
     let _lock = if options.dry_run { None } else { Some(Lock::wait(&root.at(LOCK))?) };
     if !options.dry_run && root.is_host() {
         rollback::refuse_while_waiting()?;
-        rollback::remove_leftovers()?;
     }
     Run::new(options, &config, Manifest::read(root)?, tell).go()
 }
@@ -225,8 +224,8 @@ impl<'a> Run<'a> {
             }
             tried.extend(plan.steps);
         }
-        if outcome.waits {
-            rollback::restart_timer(self.bus()?)?;
+        if let Some(limit) = self.options.confirm.filter(|_| outcome.waits) {
+            rollback::restart_timer(self.bus()?, limit)?;
         }
         Ok(outcome)
     }

@@ -64,6 +64,8 @@ trait Systemd {
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// `ListUnitsByNames(in as names, out a(ssssssouso) units)`: loads those that are not loaded.
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
+    /// `ResetFailedUnit(in s name)`.
+    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     /// `ListUnitsByPatterns(in as states, in as patterns, out a(ssssssouso) units)`: those that are loaded.
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
     /// `JobRemoved(u id, o job, s unit, s result)`.
@@ -246,6 +248,16 @@ impl Bus {
         self.job(unit, "stop", Verb::Stop)
     }
 
+    /// Stops a unit that has come to nothing yet, and leaves no trace of it among the failed ones.
+    pub fn give_up(&self, unit: &str) -> Result<()> {
+        self.stop(unit)?;
+        // one that is no longer loaded has no failure
+        let _ = self.call(ANSWER, &format!("forget the failure of {unit}"), async {
+            SystemdProxy::new(&self.connection).await?.reset_failed_unit(unit).await
+        });
+        Ok(())
+    }
+
     /// Starts a unit, or starts it again, and waits until it has started.
     pub fn start_again(&self, unit: &str) -> Result<()> {
         self.job(unit, "start", Verb::Restart)
@@ -309,6 +321,27 @@ impl Bus {
             Ok("lost".to_owned())
         })?;
         check(unit, what, &result)
+    }
+
+    /// Waits until systemd has no more to do with units, or for `limit`: at boot many are still to be started.
+    pub fn wait_for_jobs(&self, units: &[UnitName], limit: Duration) -> Result<()> {
+        let names: Vec<&str> = units.iter().filter(|n| !n.is_template()).map(UnitName::as_str).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let idle = async {
+            let systemd = SystemdProxy::new(&self.connection).await?;
+            subscribe(&systemd).await?;
+            let mut removed = systemd.receive_job_removed().await?;
+            while systemd.list_units_by_names(&names).await?.iter().any(|(.., job, _, _)| *job != 0) {
+                if next(&mut removed).await.is_none() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let waited = self.runtime.block_on(fault::answer(false, "wait for units to start", limit, idle));
+        waited.unwrap_or(Ok(())).context("failed to wait for units to start")
     }
 
     /// Lists the instances of a template that systemd has loaded.

@@ -395,14 +395,25 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
             fault::change(format_args!("symlink {}", to.display()), || symlink(target, temporary))?;
         } else {
             fs::copy(from, temporary)?;
+            sync(temporary)?;
         }
         fault::change(format_args!("lchown {}", temporary.display()), || lchown(temporary, Some(found.uid()), Some(found.gid())))?;
-        fs::rename(temporary, to)
+        fs::rename(temporary, to)?;
+        sync_directory(to)
     };
     create_directory(to.parent().unwrap_or(Path::new("/")))?;
     let temporary = temporary(to)?;
     remove(&temporary)?;
     copy(&temporary).with_context(|| format!("failed to copy {} to {}", from.display(), to.display()))
+}
+
+/// Makes the entry of a file in its folder durable.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    sync(path.parent().unwrap_or(Path::new("/")))
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    fault::look(format_args!("sync {}", path.display()), || File::open(path).and_then(|file| file.sync_all()))
 }
 
 /// Tells whether two files, or links, have the same content, mode and owner.
@@ -421,8 +432,8 @@ pub fn same(a: &Path, b: &Path) -> bool {
 pub fn link(target: &str, path: &Path) -> Result<()> {
     create_directory(path.parent().unwrap_or(Path::new("/")))?;
     remove(path)?;
-    fault::change(format_args!("symlink {}", path.display()), || symlink(target, path))
-        .with_context(|| format!("failed to make the link {}", path.display()))
+    let link = || fault::change(format_args!("symlink {}", path.display()), || symlink(target, path)).and_then(|()| sync_directory(path));
+    link().with_context(|| format!("failed to make the link {}", path.display()))
 }
 
 /// Writes a file below `/run`, where nothing outlives a crash of the machine: whole or not at all, without waiting for a disk.
@@ -531,9 +542,7 @@ impl Staged {
     /// Makes the renames durable.
     pub fn finish(&mut self) -> Result<()> {
         for directory in std::mem::take(&mut self.directories) {
-            let at = directory.display();
-            let synced = fault::look(format_args!("sync {at}"), || File::open(&directory).and_then(|d| d.sync_all()));
-            synced.with_context(|| format!("failed to sync {at}"))?;
+            sync(&directory).with_context(|| format!("failed to sync {}", directory.display()))?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Kernel parameters of the network namespace of the calling thread: `/proc/sys/net` shows each thread its own.
 
-use std::{io, path::PathBuf};
+use std::{collections::BTreeMap, io, path::PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -40,6 +40,20 @@ pub fn default_of(key: &str) -> Option<String> {
         [net, family, table, _, ref rest @ ..] if !rest.is_empty() => Some([&[net, family, table, "default"], rest].concat().join(".")),
         _ => None,
     }
+}
+
+/// Reads the parameters of a link, those left out that nobody has set and the kernel does not show.
+pub fn of_link(link: &str) -> Result<BTreeMap<String, String>> {
+    let mut values = BTreeMap::new();
+    for family in ["ipv4", "ipv6"] {
+        for entry in super::fs::list(&PathBuf::from(format!("/proc/sys/net/{family}/conf/{link}")))? {
+            let name = entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            // a dot in a link's name is a slash in a key
+            let key = format!("net.{family}.conf.{}.{name}", link.replace('.', "/"));
+            values.extend(read(&key).ok().flatten().map(|value| (key, value)));
+        }
+    }
+    Ok(values)
 }
 
 /// Tells whether a parameter is IPv6's on a kernel without IPv6 (`ipv6.disable=1`): then it holds whatever is wanted.

@@ -1,6 +1,7 @@
 //! The terminal, if there is one.
 
 use std::{
+    fmt::Display,
     io::{IsTerminal, Write, stderr, stdin, stdout},
     sync::mpsc::{self, RecvTimeoutError, Sender},
     thread::{self, JoinHandle},
@@ -22,6 +23,16 @@ pub fn colors(choice: ColorChoice) -> (bool, bool) {
             (wanted && stdout().is_terminal(), wanted && stderr().is_terminal())
         }
     }
+}
+
+/// Prints a line. That nobody reads it (`| head`, a lost connection) is no reason to leave work half done, as `println!` would.
+pub fn say(line: impl Display) {
+    let _ = writeln!(stdout(), "{line}");
+}
+
+/// Prints a line on standard error: see [`say`].
+pub fn complain(line: impl Display) {
+    let _ = writeln!(stderr(), "{line}");
 }
 
 /// Gives the columns of the terminal that standard output is; none if it is none.
@@ -46,7 +57,7 @@ pub fn print(text: &str) {
     if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
-        eprintln!("error: failed to write to standard output: {error}");
+        complain(format_args!("error: failed to write to standard output: {error}"));
     }
 }
 

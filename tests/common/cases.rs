@@ -16,6 +16,11 @@ pub struct Case {
 
 /// Returns a trial named `KIND::FOLDER` for each folder under tests/cases/KIND.
 pub fn cases(kind: &'static str, test: fn(&Case)) -> Vec<Trial> {
+    case_list(kind).into_iter().map(|case| trial(&format!("{kind}::{}", case.name), move || test(&case))).collect()
+}
+
+/// Returns the folders under tests/cases/KIND.
+pub fn case_list(kind: &str) -> Vec<Case> {
     let dir = PathBuf::from(REPO).join("tests/cases").join(kind);
     let mut cases: Vec<_> = fs::read_dir(&dir)
         .unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
@@ -25,7 +30,7 @@ pub fn cases(kind: &'static str, test: fn(&Case)) -> Vec<Trial> {
         .collect();
     assert!(!cases.is_empty(), "no cases under {}", dir.display());
     cases.sort_by(|a, b| a.name.cmp(&b.name));
-    cases.into_iter().map(|case| trial(&format!("{kind}::{}", case.name), move || test(&case))).collect()
+    cases
 }
 
 impl Case {

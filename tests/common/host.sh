@@ -4,6 +4,7 @@
 #   host.sh setup              installs what building and testing need, with apt
 #   host.sh rootfs SUITE       builds SUITE's root file system unless it is cached; prints its path
 #   host.sh boot NAME SUITE    boots a throw-away host; prints the PID of its init
+#   host.sh reboot NAME        restarts it: what is not on its disk is gone
 #   host.sh exec NAME CMD...   runs CMD in it, with a clean environment and CMD's exit code
 #   host.sh stop NAME          removes it; fine if there is none
 #   host.sh guard              reads host names from stdin and stops those hosts at end of file
@@ -190,6 +191,7 @@ rootfs() { # SUITE
     local suite=$1 target tmp lock log
     case $suite in bookworm | trixie | sid) ;; *) die "no such suite: $suite (bookworm, trixie, sid)" ;; esac
     target=$CACHE/$suite-$(recipe_hash)
+    [[ $suite != sid ]] || target+=-$(date +%G%V) # it moves: a new one each week
     if [[ ! -d $target ]]; then
         check_machine
         mkdir -p "$CACHE" 2>/dev/null || die "cannot create $CACHE: set NETNS_TEST_CACHE to a folder that can be written"
@@ -255,7 +257,7 @@ raise_limits() {
 }
 
 boot() { # NAME SUITE
-    local name=$1 dir=$STATE/$1 lower cgroup nspawn init='' state='' deadline=$((SECONDS + BOOT_SECONDS))
+    local name=$1 dir=$STATE/$1 lower
     [[ $name =~ ^[a-z][a-z0-9-]{0,50}$ ]] || die "not a host name: $name"
     check_machine
     lower=$(rootfs "$2")
@@ -263,7 +265,8 @@ boot() { # NAME SUITE
     stop "$name"
     raise_limits
 
-    trap 'boot_failed "$name"' EXIT
+    # shellcheck disable=SC2064 # now: it is local
+    trap "boot_failed $name" EXIT
     mkdir -p "$dir"
     mount -t tmpfs -o size=1G,mode=0755 netns-networkd-test "$dir"
     echo "${NETNS_TEST_OWNER:-}" >"$dir/owner"
@@ -275,11 +278,31 @@ boot() { # NAME SUITE
     tr -d - </proc/sys/kernel/random/uuid >"$dir/root/etc/machine-id"
     [[ -z ${NETNS_TEST_SEED:-} ]] || cp -a "$NETNS_TEST_SEED/." "$dir/root"
 
-    cgroup=$(own_cgroup "$name")
-    echo "$cgroup" >"$dir/cgroup"
-    mkdir "$CGROUPS$cgroup"
+    own_cgroup "$name" >"$dir/cgroup"
+    mkdir "$CGROUPS$(<"$dir/cgroup")"
+    power_on "$name"
+    trap - EXIT
+    cat "$dir/init"
+}
+
+# nspawn ends where its container restarts, and has somebody else start it again.
+reboot() { # NAME
+    need_root
+    exec_in "$1" systemctl reboot || true # it may take us with it
+    local nspawn deadline=$((SECONDS + BOOT_SECONDS))
+    nspawn=$(<"$STATE/$1/nspawn")
+    while kill -0 "$nspawn" 2>/dev/null; do
+        ((SECONDS < deadline)) || die "host $1 does not shut down: look at $STATE/$1/console"
+        sleep 0.05
+    done
+    remove_mounts_of_nspawn "$1"
+    power_on "$1"
+}
+
+power_on() { # NAME
+    local name=$1 dir=$STATE/$1 nspawn init='' state='' deadline=$((SECONDS + BOOT_SECONDS))
     (
-        echo "$BASHPID" >"$CGROUPS$cgroup/cgroup.procs"
+        echo "$BASHPID" >"$CGROUPS$(<"$dir/cgroup")/cgroup.procs"
         # A session of its own: Ctrl-C is for whoever started us, and they stop the host in good order.
         # Never the machine's clock or modules, whatever else a host may do.
         exec env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_LOCK=0 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network \
@@ -288,6 +311,7 @@ boot() { # NAME SUITE
             --resolv-conf=off --timezone=off
     ) </dev/null >"$dir/console" 2>&1 &
     nspawn=$!
+    echo "$nspawn" >"$dir/nspawn"
     disown # no "Killed" from bash when it is
 
     while true; do
@@ -308,8 +332,6 @@ boot() { # NAME SUITE
         sleep 0.05
     done
     echo "$init" >"$dir/init"
-    trap - EXIT
-    echo "$init"
 }
 
 # nspawn's child, once it is systemd: before that it may still stand on the machine's own files.
@@ -360,11 +382,7 @@ stop() { # NAME
             find "$v1" -depth -type d -exec rmdir {} + 2>/dev/null || true
         done
     fi
-    # What nspawn leaves when it is killed; from systemd 256 on it refuses to start while the second is there.
-    for mount in /run/systemd/nspawn/{propagate,unix-export}/"$name"; do
-        umount -l "$mount" 2>/dev/null || true
-        rmdir "$mount" 2>/dev/null || true
-    done
+    remove_mounts_of_nspawn "$name"
     [[ -d $dir ]] || return 0
     # Another stop may be at it too: what counts is that it is gone.
     for mount in "$dir/root" "$dir"; do
@@ -372,6 +390,15 @@ stop() { # NAME
     done
     rmdir "$dir" "$STATE" 2>/dev/null || true
     [[ ! -d $dir ]] || die "cannot remove host $name: look at what uses $dir"
+}
+
+# What nspawn leaves when it is killed; from systemd 256 on it refuses to start while the second is there.
+remove_mounts_of_nspawn() { # NAME
+    local mount
+    for mount in /run/systemd/nspawn/{propagate,unix-export}/"$1"; do
+        umount -l "$mount" 2>/dev/null || true
+        rmdir "$mount" 2>/dev/null || true
+    done
 }
 
 remove_stale() {
@@ -398,6 +425,7 @@ main() {
     setup) setup ;;
     rootfs) rootfs "${2:?SUITE}" ;;
     boot) boot "${2:?NAME}" "${3:?SUITE}" ;;
+    reboot) reboot "${2:?NAME}" ;;
     exec) exec_in "${2:?NAME}" "${@:3}" ;;
     stop) need_root; stop "${2:?NAME}" ;;
     guard) guard ;;

@@ -52,6 +52,13 @@ impl Lab {
         host
     }
 
+    /// Restarts the host.
+    #[track_caller]
+    pub fn reboot(&self) {
+        (**self).reboot();
+        self.systemctl(&["start", "lab.service"]);
+    }
+
     /// Writes a file of the configuration.
     #[track_caller]
     pub fn config(&self, text: &str) {

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Completion, Trial};
 use rustix::fs::{MemfdFlags, memfd_create};
 
-pub use cases::{Case, cases, diff};
+pub use cases::{Case, case_list, cases, diff};
 pub use host::{Host, Suite, stop_all_hosts};
 pub use lab::{HOST_PORT, Lab, TALK_PY, talk_unit};
 pub use sandbox::Sandbox;
@@ -44,7 +44,8 @@ macro_rules! trials {
     };
 }
 
-/// Makes a trial for each suite of each function, which takes a [`Suite`]: `units::starts::trixie` and so on.
+/// Makes a trial for each suite of each function, which takes a [`Suite`]: `units::starts::trixie` and so on; and a tolerant one on
+/// sid for those in [`host::ON_SID`].
 #[macro_export]
 macro_rules! suite_trials {
     ($($test:ident),+ $(,)?) => {{
@@ -55,6 +56,7 @@ macro_rules! suite_trials {
                 move || $test(suite),
             ));)+
         }
+        $(trials.extend($crate::common::trial_on_sid(concat!(module_path!(), "::", stringify!($test)), $test));)+
         trials
     }};
 }
@@ -86,6 +88,11 @@ pub fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true")
 }
 
+/// Gives the rounds of a long run: a few, or as many as `NETNS_TEST_SOAK` has (`make soak`).
+pub fn soak_rounds(few: u32) -> u32 {
+    std::env::var("NETNS_TEST_SOAK").map_or(few, |rounds| rounds.parse().expect("NETNS_TEST_SOAK is a number of rounds"))
+}
+
 /// Names a test for the runner; `name` may start with the runner's own crate.
 pub fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
     let name = name.strip_prefix("suite::").unwrap_or(name);
@@ -94,6 +101,24 @@ pub fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
         catch_unwind(AssertUnwindSafe(test)).map_err(|_| LAST_PANIC.take())?;
         Ok(SKIPPED.take().map_or(Completion::Completed, Completion::ignored_with))
     })
+}
+
+/// Names a test that also runs on sid, of those in [`host::ON_SID`]. What fails there is told and is no failure: sid changes by the
+/// day, and may have no root file system to build at all.
+pub fn trial_on_sid(name: &str, test: impl FnOnce(Suite) + Send + 'static) -> Option<Trial> {
+    let name = name.strip_prefix("suite::").unwrap_or(name);
+    if !host::is_on_sid(name) {
+        return None;
+    }
+    Some(Trial::ignorable_test(format!("{name}::sid"), move || {
+        let failure = host::build_sid().and_then(|()| {
+            IN_TRIAL.set(true);
+            catch_unwind(AssertUnwindSafe(|| test(Suite::Sid))).map_err(|_| LAST_PANIC.take())
+        });
+        let Err(failure) = failure else { return Ok(Completion::Completed) };
+        eprintln!("\n!!! FAILED ON SID (this does not count; make test-sid runs all tests there):\n{failure}\n");
+        Ok(Completion::ignored_with(format!("FAILED ON SID: {}", failure.lines().next().unwrap_or_default())))
+    }))
 }
 
 /// Keeps where and why a trial panicked for the runner's list of failures, instead of printing it among the others' lines.

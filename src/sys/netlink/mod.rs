@@ -1,16 +1,18 @@
 //! Netlink: the only place that knows rtnetlink. One socket type for requests and dumps, one for events; messages are built in
 //! `message`, read in `read`.
 
+mod keep;
 mod message;
 mod port;
 mod read;
 mod socket;
 
+pub use keep::{Kept, give_back, keep};
 pub use message::{
     Numbers, Request, Side, add_placeholders, added_ipv6, is_marked, knows_kind, loopback_up, neighbour_timer, release_port,
     remove_address, remove_links, rename, rename_back, requests, set_mac, spare_index, unmark,
 };
-pub use port::{host_ends, set_host_link, vlans};
+pub use port::{host_ends, put_on_bridge, set_down, set_host_link, vlans};
 pub use read::{
     AddressState, KernelLink, PortState, RouteState, RuleState, addresses, is_taken, link_by_index, link_by_name, links, routes, routes_of,
     rules,

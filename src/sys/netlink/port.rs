@@ -5,14 +5,14 @@ use std::{
     ops::RangeInclusive,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rtnetlink::{
     LinkUnspec,
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         link::{
             AfSpecBridge, BridgeFlag, BridgeStpState, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoKind,
-            InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage,
+            InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
         },
     },
 };
@@ -208,11 +208,39 @@ pub fn set_host_link(socket: &mut Socket, name: &LinkName, before: &HostLink, af
         messages.extend(set_vlans(link.index, *is_bridge, vlans, others));
     }
     messages.extend(vlan_filtering.filter(|_| before.vlan_filtering != *vlan_filtering).map(|on| of_bridge(InfoBridge::VlanFiltering(on))));
+    request(socket, messages).with_context(|| format!("failed to set link '{name}' as configured"))
+}
+
+/// Makes a link a port of a bridge, with these settings.
+pub fn put_on_bridge(socket: &mut Socket, link: &LinkName, bridge: &LinkName, port: &Port) -> Result<()> {
+    let failed = || format!("failed to put link '{link}' on bridge '{bridge}'");
+    let Some(found) = link_by_name(socket, bridge.as_str())? else { bail!("{}: there is none", failed()) };
+    let mut messages = vec![with_attribute(link, LinkAttribute::Controller(found.index)), set_port(link, port)];
+    if let (Some(port), Some(vlans)) = (link_by_name(socket, link.as_str())?, &port.vlans) {
+        messages.extend(set_vlans(port.index, false, vlans, VLANS));
+    }
+    request(socket, messages).with_context(failed)
+}
+
+/// Sets a link down.
+pub fn set_down(socket: &mut Socket, link: &LinkName) -> Result<()> {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![LinkAttribute::IfName(link.to_string())];
+    message.header.change_mask = LinkFlags::Up;
+    request(socket, vec![RouteNetlinkMessage::SetLink(message)]).with_context(|| format!("failed to set link '{link}' down"))
+}
+
+fn with_attribute(link: &LinkName, attribute: LinkAttribute) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![LinkAttribute::IfName(link.to_string()), attribute];
+    RouteNetlinkMessage::SetLink(message)
+}
+
+fn request(socket: &mut Socket, messages: Vec<RouteNetlinkMessage>) -> Result<()> {
     let mut batch = Batch::default();
     messages.into_iter().for_each(|message| batch.push((), message, 0));
-    let failed = || format!("failed to set link '{name}' as configured");
-    match socket.request(batch).with_context(failed)?.into_iter().next() {
-        Some(((), refusal)) => Err(refusal).with_context(failed),
+    match socket.request(batch)?.into_iter().next() {
+        Some(((), refusal)) => Err(refusal.into()),
         None => Ok(()),
     }
 }

@@ -157,7 +157,7 @@ pub struct AddressState {
 }
 
 impl AddressState {
-    fn from_message(message: AddressMessage) -> Option<Self> {
+    pub(super) fn from_message(message: AddressMessage) -> Option<Self> {
         let (mut local, mut other, mut label, mut flags, mut maker) = (None, None, None, AddressFlags::empty(), Maker::Other);
         for attribute in message.attributes {
             match attribute {
@@ -237,7 +237,7 @@ fn ip(address: RouteAddress) -> Option<IpAddr> {
 
 impl RouteState {
     /// None for what is no route of this model (a multicast or local one, one by several gateways), or was made by the kernel itself.
-    fn from_message(message: RouteMessage) -> Option<Self> {
+    pub(super) fn from_message(message: RouteMessage) -> Option<Self> {
         let header = &message.header;
         let unspecified: IpAddr = match header.address_family {
             AddressFamily::Inet => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
@@ -338,8 +338,14 @@ fn network(message: &RouteMessage) -> Option<(u32, IpNet)> {
     Some((index?, IpNet::new(to?, message.header.destination_prefix_length).ok()?))
 }
 
-/// Lists the routes out of one link. The kernel picks them: a router may have a million others.
+/// Lists the routes out of one link.
 pub fn routes_of(socket: &mut Socket, index: u32) -> Result<Vec<RouteState>> {
+    let routes = route_messages_of(socket, index)?.into_iter().filter_map(RouteState::from_message);
+    Ok(routes.filter(|state| state.index == Some(index)).collect())
+}
+
+/// Reads the routes out of one link. The kernel picks them: a router may have a million others.
+pub(super) fn route_messages_of(socket: &mut Socket, index: u32) -> Result<Vec<RouteMessage>> {
     let mut all = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = RouteMessage::default();
@@ -349,12 +355,18 @@ pub fn routes_of(socket: &mut Socket, index: u32) -> Result<Vec<RouteState>> {
         let objects = socket.dump(&RouteNetlinkMessage::GetRoute(request)).context("failed to list routes");
         socket.set_filter(false);
         all.extend(objects?.into_iter().filter_map(|object| match object {
-            RouteNetlinkMessage::NewRoute(message) => RouteState::from_message(message),
+            RouteNetlinkMessage::NewRoute(message) => Some(message),
             _ => None,
         }));
     }
     // a kernel before 4.20 does not pick
-    all.retain(|state| state.index == Some(index));
+    all.retain(|message| {
+        message.attributes.iter().any(|attribute| match attribute {
+            RouteAttribute::Oif(oif) => *oif == index,
+            RouteAttribute::MultiPath(hops) => hops.iter().any(|hop| hop.interface_index == index),
+            _ => false,
+        })
+    });
     Ok(all)
 }
 
