@@ -162,11 +162,15 @@ fn nothing_waits() -> anyhow::Error {
 
 /// Takes the changes back that wait.
 pub fn rollback(tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
-    let root = Root::new("/");
     let _lock = Lock::wait(Path::new(LOCK))?;
     let Some(text) = fs::read_text(Path::new(SNAPSHOT))? else { return Err(nothing_waits()) };
+    take_back(&text, tell).context("failed to take the changes back")
+}
+
+fn take_back(snapshot: &str, tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
+    let root = Root::new("/");
     let Snapshot { restart, boot, copies, manifest: before, state, links } =
-        toml::from_str(&text).with_context(|| format!("{SNAPSHOT} is broken"))?;
+        toml::from_str(snapshot).with_context(|| format!("{SNAPSHOT} is broken"))?;
     let booted = fs::read_text(Path::new(BOOT))?.unwrap_or_default() != boot;
     let manifest = Manifest::read(&root)?;
     if booted {
@@ -188,7 +192,7 @@ pub fn rollback(tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
         run.manifest.unfinished = true;
     }
     run.target = Some(state);
-    let mut outcome = run.go().context("failed to take the changes back")?;
+    let mut outcome = run.go()?;
 
     // mode and owner, which networkd and systemd need not know of
     put_back(&own, run.tell)?;
