@@ -219,7 +219,7 @@ fn a_change_of_one_namespace_goes_back_to_what_was_there(suite: Suite) {
             + &lab
                 .sh("ip -n box -o -6 addr | sed 's/^[0-9]*: //; s/ tentative//' | sort; ip -n box -4 route show table all | sort
                      ip -n box -6 route | sort; ip -n box rule
-                     ip netns exec box nft list ruleset; ip netns exec box sysctl -a 2>/dev/null | grep -E '^net.ipv[46].(ip_|conf)' | sort
+                     ip netns exec box nft list ruleset; { ip netns exec box sysctl -a 2>/dev/null || true; } | grep -E '^net.ipv[46].(ip_|conf)' | sort
                      cat /proc/$(systemctl show -P MainPID t-box)/root/etc/resolv.conf; cat /sys/class/net/br0/mtu
                      stat -Lc %i /run/netns/box; systemctl show -P MainPID t-box; ip -n box -o link show eth0 | cut -d: -f1")
                 .ok()
