@@ -24,6 +24,11 @@ pub fn disturbs() -> bool {
     false
 }
 
-pub async fn answer<T>(_: bool, _: &str, limit: Duration, call: impl Future<Output = T>) -> Result<T, tokio::time::error::Elapsed> {
+pub async fn answer<T>(
+    _: bool,
+    _: &str,
+    limit: Duration,
+    call: impl Future<Output = zbus::Result<T>>,
+) -> Result<zbus::Result<T>, tokio::time::error::Elapsed> {
     tokio::time::timeout(limit, call).await
 }
