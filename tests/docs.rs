@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         examples_are_what_is_written,
         every_json_field_is_described,
         every_check_is_documented,
+        faults_are_in_debug_builds_alone,
     ]
 }
 
@@ -273,4 +274,20 @@ bridge = "br-lan"
         assert!(example.starts_with(&format!("# {name}:")), "{name}");
         assert_eq!(settings(&example), settings(&file.content), "{name}");
     }
+}
+
+/// What tests break calls with is in one file, which no build without debug assertions reads; `make test` lints such a build.
+fn faults_are_in_debug_builds_alone() {
+    let named =
+        Command::new("grep").args(["-rlE", "NETNS_NETWORKD_FAULT|fault\\.rs", "src"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let mut named: Vec<_> = String::from_utf8(named.unwrap().stdout).unwrap().lines().map(str::to_owned).collect();
+    named.sort();
+    assert_eq!(named, ["src/sys/fault.rs", "src/sys/mod.rs", "src/sys/no_fault.rs"]);
+    let choice = "#[cfg(debug_assertions)]\nmod fault;\n#[cfg(not(debug_assertions))]\n#[path = \"no_fault.rs\"]\nmod fault;\n";
+    let rooms = document("src/sys/mod.rs");
+    assert!(rooms.contains(choice) && rooms.matches("fault").count() == choice.matches("fault").count(), "{rooms}");
+    let profiles = document("Cargo.toml");
+    assert!(!profiles.contains("debug-assertions"), "{profiles}");
+    let lint = "clippy --locked --target $(TUPLE) --config 'profile.dev.package.netns-networkd.debug-assertions=false' -- -D warnings";
+    assert!(document("Makefile").contains(lint));
 }

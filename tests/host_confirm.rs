@@ -307,7 +307,6 @@ fn only_one_change_waits(suite: Suite) {
     }
     let _ = lab.sh(leave).ok();
     let _ = lab.sync(&[]).ok();
-    let _ = lab.sh("systemctl stop netns-networkd-rollback.timer").ok();
     wait_gone_back(&lab);
 }
 

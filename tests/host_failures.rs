@@ -606,7 +606,8 @@ fn broken_record_is_an_error(suite: Suite) {
         lab.write_file(record, broken);
         let said = assert_fails_to_start(&lab, "t-two", "two");
         assert!(
-            said.starts_with(&format!("error: {record} is broken")) && said.ends_with("  hint: `netns-networkd sync` writes it again\n"),
+            said.starts_with(&format!("error: failed to bring up netns 'two': {record} is broken"))
+                && said.ends_with("  hint: `netns-networkd sync` writes it again\n"),
             "{broken:?}: {said}"
         );
     }

@@ -8,6 +8,7 @@ mod config;
 mod diff;
 mod docs;
 mod doctor;
+mod faults;
 mod graph;
 mod harness;
 mod host_bad_input;
@@ -22,6 +23,7 @@ mod host_drift;
 mod host_errors;
 mod host_exec;
 mod host_failures;
+mod host_faults;
 mod host_graph;
 mod host_keys;
 mod host_live;
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         diff::trials,
         docs::trials,
         doctor::trials,
+        faults::trials,
         graph::trials,
         harness::trials,
         host_bad_input::trials,
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         host_keys::trials,
         host_graph::trials,
         host_live::trials,
+        host_faults::trials,
         host_main::trials,
         host_many::trials,
         host_outside::trials,

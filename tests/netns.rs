@@ -59,7 +59,6 @@ pub fn trials() -> Vec<Trial> {
         down_with_a_process_inside,
         netns_deleted_behind_our_back,
         host_end_deleted_behind_our_back,
-        killed_at_every_system_call,
         killed_at_random,
         many_at_once,
         up_and_down_at_once,
@@ -1026,7 +1025,7 @@ fn broken_record() {
     ] {
         net.write_file(RECORD, record);
         let output = net.up("mail").fails(1);
-        assert!(output.stderr.starts_with(&format!("error: {RECORD} is broken: ")), "{output}");
+        assert!(output.stderr.starts_with(&format!("error: failed to bring up netns 'mail': {RECORD} is broken: ")), "{output}");
         assert!(output.stderr.contains(why), "{why}: {output}");
         assert!(output.stderr.ends_with("\n  hint: `netns-networkd sync` writes it again\n"), "{output}");
         net.assert_picture(&before);
@@ -1242,8 +1241,8 @@ fn host_end_deleted_behind_our_back() {
     assert_eq!(net.addresses("mail", "eth0").len(), 2);
 }
 
-/// What a run that was killed leaves, `up` and `down` put right. `kill` runs the command given to it and kills it somewhere.
-fn assert_survives(net: &Net, rounds: &str, kill: &str) -> String {
+/// What a run that was killed leaves, `up` and `down` put right.
+fn assert_survives(net: &Net, rounds: &str) {
     let script = format!(
         r#"
         picture() {{
@@ -1258,7 +1257,6 @@ fn assert_survives(net: &Net, rounds: &str, kill: &str) -> String {
             {{ ls -A /run/netns /run/netns-networkd/netns; ip -o link show master br0; ip -o link | cut -d: -f2; {MOUNTED}; }} 2>&1
         }}
         netns-networkd up mail; picture >/run/wanted; netns-networkd down mail; nothing >/run/nothing
-        {kill}
         check() {{ # WHAT
             netns-networkd up mail 2>/run/error || {{ echo "$1: up failed: $(cat /run/error)"; exit 1; }}
             picture >/run/got
@@ -1271,7 +1269,7 @@ fn assert_survives(net: &Net, rounds: &str, kill: &str) -> String {
         }}
         {rounds}"#
     );
-    net.sh(&script).ok().stdout
+    let _ = net.sh(&script).ok();
 }
 
 const KILLED: &str = r#"
@@ -1287,39 +1285,6 @@ accept-ra = true
 addresses = ["192.0.2.11/24"]
 "#;
 
-fn killed_at_every_system_call() {
-    let net = Net::with(KILLED);
-    if net.sh("strace -f -o /dev/null true").code != 0 {
-        skip!("strace is missing, so up is killed at random only: apt-get install strace");
-    }
-    let kill = r#"
-        at() { # CALL N COMMAND...: kills it at the N-th such call of one of its threads; fails when it ended before
-            local call=$1 n=$2; shift 2
-            ! strace -f -qq -o /dev/null -e trace=$call -e inject=$call:signal=KILL:when=$n "$@" >/dev/null 2>&1
-        }"#;
-    let rounds = r#"
-        kills=0
-        for call in sendto recvfrom mount umount2 unlink rename unshare setns flock write; do
-            for ((n = 1; ; n++)); do
-                at $call $n netns-networkd up mail || break
-                kills=$((kills + 1))
-                # mended first, or taken down as it is
-                if ((n % 2)); then check "up killed at $call $n"; fi
-                clean "up killed at $call $n"
-            done
-            for ((n = 1; ; n++)); do
-                netns-networkd up mail
-                at $call $n netns-networkd down mail || break
-                kills=$((kills + 1))
-                if ((n % 2)); then check "down killed at $call $n"; fi
-                clean "down killed at $call $n"
-            done
-        done
-        echo $kills"#;
-    let kills: u32 = assert_survives(&net, rounds, kill).trim().parse().unwrap();
-    assert!(kills > 25, "too few kills to mean anything: {kills}");
-}
-
 fn killed_at_random() {
     let net = Net::with(KILLED);
     let rounds = r#"
@@ -1332,7 +1297,7 @@ fn killed_at_random() {
             if ((round % 5)); then check "up killed after $ms ms"; fi
             clean "up killed after $ms ms"
         done"#;
-    let _ = assert_survives(&net, rounds, "");
+    assert_survives(&net, rounds);
 }
 
 fn many_at_once() {

@@ -187,6 +187,10 @@ impl Kind {
         if let Self::Veth(end) = self { Some(end) } else { None }
     }
 
+    pub fn host_end_mut(&mut self) -> Option<&mut HostEnd> {
+        if let Self::Veth(end) = self { Some(end) } else { None }
+    }
+
     /// The tunnel, if it is one.
     #[must_use]
     pub fn wireguard(&self) -> Option<&Wireguard> {

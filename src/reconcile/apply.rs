@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::{
     dhcp, host, netns,
-    sync::{Event, Run, Situation},
+    sync::{Done, Event, Run, Situation},
 };
 use crate::{
     derive::sha256,
@@ -40,9 +40,10 @@ impl Run<'_> {
         };
         if live && plan.steps.iter().any(needs_bus) {
             let networkd = plan.steps.contains(&Step::ReloadNetworkd);
-            let bus = self.bus().context("hint: nothing was changed")?;
+            let unchanged = if self.done > Done::Nothing { "" } else { "; nothing was changed" };
+            let bus = self.bus()?;
             if networkd && !bus.networkd_runs()? {
-                return Err(anyhow!("systemd-networkd does not run, and this change needs it; nothing was changed"))
+                return Err(anyhow!("systemd-networkd does not run, and this change needs it{unchanged}"))
                     .context("hint: `systemctl enable --now systemd-networkd`, then run sync again");
             }
         }
@@ -73,8 +74,9 @@ impl Run<'_> {
             // what cannot be written now was not written above either; an unfinished manifest does no harm
             let _ = before.write(&root);
             self.manifest = before;
-            return Err(error).context("hint: nothing was changed");
+            return if self.done > Done::Nothing { Err(error) } else { Err(error).context("hint: nothing was changed") };
         }
+        self.done = self.done.max(Done::Something);
 
         let describe: BTreeMap<&PathBuf, &Change> = plan
             .changes
@@ -145,7 +147,7 @@ impl Run<'_> {
                 None => Ok(()),
             },
             Step::Hold(name) => {
-                fs::write_volatile(&marker(name), "")?;
+                fs::mark(&marker(name))?;
                 self.bus()?.start(&format!("netns-hold@{name}.service"))
             }
             Step::Release(name) => {
@@ -222,14 +224,23 @@ impl Run<'_> {
         let root = &self.options.root;
         // after a run that was cut off, a unit whose drop-in has gone may still be where it put it: systemd has only now read that
         let running = |path: &Path| situation.observed.units.iter().any(|(name, unit)| unit.runs_in.is_some() && is_drop_in_of(path, name));
+        // a run that was cut off had put the new one in place, or not
+        for (path, hashes) in self.manifest.files.iter_mut().filter(|(_, hashes)| hashes.len() > 1) {
+            let now = fs::read_text(&root.at(path))?.map(|text| sha256(&text));
+            if let Some(now) = now.filter(|now| hashes.contains(now)) {
+                *hashes = BTreeSet::from([now]);
+            }
+        }
+        let mut gone = Vec::new();
         self.manifest.files.retain(|path, _| {
             if situation.desired.files.contains_key(path) || fs::exists(&root.at(path)) {
                 return true;
             }
-            // that run may have made the folder and not the file
-            remove_own_directory(root, path);
+            gone.push(path.clone());
             pending.iter().any(|name| is_drop_in_of(path, name)) || (was_cut_off && running(path))
         });
+        // a run that was cut off may have made the folder and not the file, or removed the file and not the folder
+        gone.iter().try_for_each(|path| remove_own_directory(root, path))?;
         self.manifest.unfinished = false;
         self.manifest.write(root)
     }
@@ -246,14 +257,11 @@ fn remove_file(root: &Root, path: &Path) -> Result<()> {
         // the leases, which dhcpcd keeps beside its settings
         fs::remove_directory(&root.at(path.with_extension("")))?;
     }
-    remove_own_directory(root, path);
-    Ok(())
+    remove_own_directory(root, path)
 }
 
 /// Removes the folder of a file if it was made for files of ours alone and is empty.
-fn remove_own_directory(root: &Root, path: &Path) {
+fn remove_own_directory(root: &Root, path: &Path) -> Result<()> {
     let own = path.starts_with(SYSTEMD) || path.starts_with(NETNS_ETC);
-    if let Some(parent) = path.parent().filter(|_| own) {
-        fs::remove_empty_directory(&root.at(parent));
-    }
+    path.parent().filter(|_| own).map_or(Ok(()), |parent| fs::remove_empty_directory(&root.at(parent)))
 }

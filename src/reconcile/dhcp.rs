@@ -62,7 +62,7 @@ pub fn event(name: &NetnsName, env: &BTreeMap<String, String>) -> Result<()> {
             !renewed || before.get(key) != Some(lease)
         }
         Event::Lost { name: key } => {
-            fs::remove(&path(key))?;
+            fs::remove_volatile(&path(key))?;
             false
         }
     };
@@ -104,8 +104,7 @@ pub fn remove_resolv_conf(name: &NetnsName) -> Result<()> {
     }
     let path = desired::etc_path(name, RESOLV_CONF);
     fs::remove(&path)?;
-    fs::remove_empty_directory(path.parent().unwrap_or(Path::new("/")));
-    Ok(())
+    fs::remove_empty_directory(path.parent().unwrap_or(Path::new("/")))
 }
 
 /// Waits until a namespace has all addresses that it is to get by DHCP, and everything else of its own.

@@ -40,7 +40,10 @@ fn lock_path(name: &NetnsName) -> PathBuf {
 
 fn lock(name: &NetnsName) -> Result<(Lock, PathBuf)> {
     let path = lock_path(name);
-    Ok((Lock::wait(&path)?, path))
+    let lock = Lock::wait(&path)?;
+    // of a run that was killed
+    fs::remove_leftover(&applied_path(name)).inspect_err(|_| drop(fs::remove(&path)))?;
+    Ok((lock, path))
 }
 
 fn read_netns(path: &Path) -> Result<Option<Netns>> {
@@ -83,32 +86,34 @@ pub enum Reach {
 /// Makes a namespace as its record says; a second time, this changes nothing. What a failed first time made is undone.
 pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
     let record = desired::record_path(name);
-    let netns = read_netns(&record).context("hint: `netns-networkd sync` writes it again")?;
+    let netns = read_netns(&record)
+        .context("hint: `netns-networkd sync` writes it again")
+        .with_context(|| format!("failed to bring up netns '{name}'"))?;
     let Some(netns) = netns else {
         return Err(anyhow!("no netns '{name}' is known: there is no record {}", record.display()))
             .context(format!("hint: add [namespace.{name}] to a file in /etc/netns-networkd and run `netns-networkd sync`"));
     };
     let wanted = netns.clone();
-    let up = || -> Result<Vec<NetnsChange>> {
-        let (_lock, lock_path) = lock(name)?;
-        match netns::find(name)? {
-            Found::Netns(fd) => {
-                if read_applied(name)?.is_none() {
-                    return Err(anyhow!("{} exists and was not made by netns-networkd", netns::path(name).display())).context(format!(
-                        "hint: if nothing needs it, remove it with `ip netns delete {name}`, then start the service again"
-                    ));
-                }
-                converge_locked(name, netns, &fd, reach)
+    let up = || match netns::find(name)? {
+        Found::Netns(fd) => {
+            if read_applied(name)?.is_none() {
+                return Err(anyhow!("{} exists and was not made by netns-networkd", netns::path(name).display()))
+                    .context(format!("hint: if nothing needs it, remove it with `ip netns delete {name}`, then start the service again"));
             }
-            Found::Nothing | Found::Stale => create(name, netns).inspect_err(|_| {
-                // nothing is left of it, so nothing is to be locked
-                if !fs::exists(&applied_path(name)) {
-                    let _ = fs::remove(&lock_path);
-                }
-            }),
+            converge_locked(name, netns, &fd, reach)
         }
+        Found::Nothing | Found::Stale => create(name, netns),
     };
-    up().map_err(|error| explained("bring up", name, &wanted, error))
+    let locked = || {
+        let (_lock, lock_path) = lock(name)?;
+        up().inspect_err(|_| {
+            // nothing is left of it, so nothing is to be locked
+            if !fs::exists(&applied_path(name)) {
+                let _ = fs::remove(&lock_path);
+            }
+        })
+    };
+    locked().map_err(|error| explained("bring up", name, &wanted, error))
 }
 
 /// Changes a namespace that is up as far as its services can keep running; gives what was changed.
@@ -305,7 +310,7 @@ fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
     if let Err(error) = made {
         let mut failures = Failures::default();
         failures.add(Err(error));
-        take_away(name, &mut host, Some(&netns), &mut failures);
+        failures.add(take_away(name, &mut host, Some(&netns)));
         failures.result()?;
     }
     Ok(std::iter::once(NetnsChange::Add).chain(changes).collect())
@@ -381,6 +386,14 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
                     && let (Some(link), Some(before)) = (applied.links.get_mut(name), before.links.get(name))
                 {
                     link.kind = before.kind.clone();
+                }
+            }
+            for (link_name, link) in applied.links.iter_mut().filter(|_| !changes.is_empty()) {
+                // until it is gone, what host ends were given is ours: it has no mark
+                let was = before.links.get(link_name).and_then(|link| link.kind.host_end());
+                if let (Some(end), Some(was)) = (link.kind.host_end_mut(), was) {
+                    end.addresses.extend(&was.addresses);
+                    end.routes.extend(&was.routes);
                 }
             }
             if changes.is_empty() {
@@ -463,11 +476,15 @@ fn lacks_credential(change: &NetnsChange) -> bool {
 /// Not from under a service: systemd forgets at a reload what bound one whose file was renamed, masked or changed meanwhile, and
 /// then the namespace seems not to be needed. Any other process goes without its links; gives a warning that names them.
 pub fn down(name: &NetnsName) -> Result<Option<String>> {
+    take_down(name).with_context(|| format!("failed to take down netns '{name}'"))
+}
+
+fn take_down(name: &NetnsName) -> Result<Option<String>> {
     let (_lock, lock_path) = lock(name)?;
     let occupants = occupants(std::slice::from_ref(name))?.remove(name).unwrap_or_default();
     if !occupants.services.is_empty() {
         let services: Vec<String> = occupants.services.iter().map(|(unit, pid)| format!("{unit} (PID {pid})")).collect();
-        return Err(anyhow!("failed to take down netns '{name}': {} runs in it", services.join(", "))).context(
+        return Err(anyhow!("{} runs in it", services.join(", "))).context(
             "hint: stop that first; where systemd has lost what binds it there, `netns-networkd sync` keeps the namespace until then",
         );
     }
@@ -477,46 +494,50 @@ pub fn down(name: &NetnsName) -> Result<Option<String>> {
             let found = netns::find(name)?;
             fs::remove(&lock_path)?;
             if matches!(found, Found::Netns(_)) {
-                bail!("failed to take down netns '{name}': {} exists and was not made by netns-networkd", netns::path(name).display());
+                bail!("{} exists and was not made by netns-networkd", netns::path(name).display());
             }
             return Ok(None);
         }
         Ok(applied) => applied,
-        Err(error) => {
-            failures.add(Err(error));
+        // to be read another time
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some() => return Err(error),
+        Err(broken) => {
+            failures.add(Err(broken));
             None
         }
     };
-    match Host::open() {
-        Ok(mut host) => take_away(name, &mut host, applied.as_ref(), &mut failures),
-        Err(error) => failures.add(Err(error)),
-    }
-    failures.add(dhcp::remove_resolv_conf(name));
+    failures.add(Host::open().and_then(|mut host| take_away(name, &mut host, applied.as_ref())));
     if failures.is_empty() {
         failures.add(fs::remove(&lock_path));
     }
-    failures.result().with_context(|| format!("failed to take down netns '{name}'"))?;
+    failures.result()?;
     let kept = || {
         format!("netns '{name}' is down, but the kernel keeps it, without its links, as long as processes are in it{}", occupants.list())
     };
     Ok((!occupants.is_empty()).then(kept))
 }
 
-fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>, failures: &mut Failures) {
+/// Takes away what was applied; it stays known until nothing of it is left.
+fn take_away(name: &NetnsName, host: &mut Host, applied: Option<&Netns>) -> Result<()> {
+    let mut failures = Failures::default();
+    let emptied = applied.map_or(Ok(()), |applied| remove_links_inside(name, host, applied));
+    // without its name, nobody could find what is left in it
+    let removes = emptied.is_ok();
+    failures.add(emptied);
     if let Some(applied) = applied {
-        failures.add(remove_links_inside(name, host, applied));
         failures.add(remove_host_ends(name, host, applied));
     }
-    let removed = netns::remove(name);
-    let gone = removed.is_ok();
-    failures.add(removed);
+    if removes {
+        failures.add(netns::remove(name));
+    }
     if let Some(applied) = applied {
         failures.add(rename_given_back(host, applied));
     }
-    if gone {
-        failures.add(nftables::forget(name));
-        failures.add(fs::remove(&applied_path(name)));
+    failures.add(dhcp::remove_resolv_conf(name));
+    if failures.is_empty() {
+        failures.add(nftables::forget(name).and_then(|()| fs::remove(&applied_path(name))));
     }
+    failures.result()
 }
 
 /// Removes the links that have no host end before the namespace goes, which frees them only later: a tunnel keeps its UDP port on
@@ -558,21 +579,26 @@ fn rename_given_back(host: &mut Host, applied: &Netns) -> Result<()> {
 /// Removes the host ends that are ours: pairs that carry the name and the MAC address that we gave them, or whose other end is in
 /// the namespace, under the name or with the MAC address that we gave it.
 fn remove_host_ends(name: &NetnsName, host: &mut Host, applied: &Netns) -> Result<()> {
-    let (mut indexes, mut inside) = (Vec::new(), None);
+    let (mut names, mut indexes, mut inside) = (Vec::new(), Vec::new(), None);
     for (link_name, link) in &applied.links {
         let Some(end) = link.kind.host_end() else { continue };
         let found = netlink::link_by_name(&mut host.socket, end.name.as_str())?;
         if let Some(found) = found.filter(|found| found.kind.as_deref() == Some("veth") && found.mac == end.mac) {
+            names.push(format!("'{}'", found.name));
             indexes.push(found.index);
             continue;
         }
         for inner in inside.get_or_insert_with(|| links_inside(name)) {
             let Some(peer) = inner.peer.filter(|_| inner.name == link_name.as_str() || inner.mac == link.mac) else { continue };
             let end = netlink::link_by_index(&mut host.socket, peer)?;
-            indexes.extend(end.filter(|end| end.kind.as_deref() == Some("veth") && end.peer == Some(inner.index)).map(|end| end.index));
+            if let Some(end) = end.filter(|end| end.kind.as_deref() == Some("veth") && end.peer == Some(inner.index)) {
+                names.push(format!("'{}'", end.name));
+                indexes.push(end.index);
+            }
         }
     }
-    netlink::remove_links(&mut host.socket, &indexes).context("failed to remove host ends")
+    let failed = || format!("failed to remove host ends {}", names.join(", "));
+    netlink::remove_links(&mut host.socket, &indexes).with_context(failed)
 }
 
 /// Lists the links in a namespace that lead out of it; nothing where it cannot be entered.

@@ -64,22 +64,17 @@ struct Snapshot {
 impl Run<'_> {
     /// Keeps what is needed to go back, and starts the timer that does; before anything is changed.
     pub(super) fn prepare_rollback(&mut self, plan: &Plan, situation: &Situation, limit: Duration) -> Result<()> {
-        let service = UnitName::parse(SERVICE).map_err(|e| anyhow!(e))?;
-        let loaded = self.bus()?.units(std::slice::from_ref(&service))?;
-        if loaded.get(&service).is_none_or(|unit| unit.load_state != "loaded") {
-            return Err(anyhow!("there is no {SERVICE}, which takes changes back"))
-                .context("hint: `make install` puts it in place; nothing was changed");
-        }
-        let prepared = self.write_snapshot(plan, situation, limit);
-        if prepared.is_err() {
-            // without a snapshot the timer does nothing
-            let _ = self.bus().and_then(end);
-        }
-        prepared.context("hint: nothing was changed")
+        let prepared = self.keep_host(plan, situation, limit);
+        prepared.inspect_err(|_| drop(end())).context("hint: nothing was changed")
     }
 
     /// The snapshot comes last: where it is, the timer runs, and the next boot knows.
-    fn write_snapshot(&mut self, plan: &Plan, situation: &Situation, limit: Duration) -> Result<()> {
+    fn keep_host(&mut self, plan: &Plan, situation: &Situation, limit: Duration) -> Result<()> {
+        let service = UnitName::parse(SERVICE).map_err(|e| anyhow!(e))?;
+        let loaded = self.bus()?.units(std::slice::from_ref(&service))?;
+        if loaded.get(&service).is_none_or(|unit| unit.load_state != "loaded") {
+            return Err(anyhow!("there is no {SERVICE}, which takes changes back")).context("hint: `make install` puts it in place");
+        }
         // files of others may be readable by root alone
         fs::create_private_directory(Path::new(FOLDER))?;
         let mut copies = BTreeMap::new();
@@ -145,7 +140,7 @@ pub fn is_ours() -> bool {
 /// Says why nothing else may be changed meanwhile. What a run left that was cut off before it changed anything goes.
 pub fn refuse_while_waiting() -> Result<()> {
     if !is_waiting() {
-        return discard();
+        return if strays()?.is_empty() { Ok(()) } else { end().map(drop) };
     }
     let text = "the changes of an earlier sync wait to be confirmed\n  hint: `netns-networkd confirm` keeps them, `netns-networkd rollback` takes them back";
     Err(Refused(vec![text.to_owned()]).into())
@@ -157,10 +152,8 @@ pub fn confirm() -> Result<()> {
     if !is_waiting() {
         return Err(nothing_waits());
     }
-    let bus = Bus::connect()?;
-    end(&bus)?;
     // its time may have come while we held the lock
-    bus.give_up(SERVICE)
+    end()?.map_or(Ok(()), |bus| bus.give_up(SERVICE))
 }
 
 fn nothing_waits() -> anyhow::Error {
@@ -169,11 +162,15 @@ fn nothing_waits() -> anyhow::Error {
 
 /// Takes the changes back that wait.
 pub fn rollback(tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
-    let root = Root::new("/");
     let _lock = Lock::wait(Path::new(LOCK))?;
     let Some(text) = fs::read_text(Path::new(SNAPSHOT))? else { return Err(nothing_waits()) };
+    take_back(&text, tell).context("failed to take the changes back")
+}
+
+fn take_back(snapshot: &str, tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
+    let root = Root::new("/");
     let Snapshot { restart, boot, copies, manifest: before, state, links } =
-        toml::from_str(&text).with_context(|| format!("{SNAPSHOT} is broken"))?;
+        toml::from_str(snapshot).with_context(|| format!("{SNAPSHOT} is broken"))?;
     let booted = fs::read_text(Path::new(BOOT))?.unwrap_or_default() != boot;
     let manifest = Manifest::read(&root)?;
     if booted {
@@ -195,14 +192,13 @@ pub fn rollback(tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
         run.manifest.unfinished = true;
     }
     run.target = Some(state);
-    let mut outcome = run.go().context("failed to take the changes back")?;
+    let mut outcome = run.go()?;
 
     // mode and owner, which networkd and systemd need not know of
     put_back(&own, run.tell)?;
     before.write(&root)?;
-    let bus = Bus::connect()?;
-    outcome.unverified.extend(former::put_back(&bus, &links, run.tell)?);
-    end(&bus)?;
+    outcome.unverified.extend(former::put_back(&Bus::connect()?, &links, run.tell)?);
+    end()?;
     Ok(outcome)
 }
 
@@ -225,16 +221,15 @@ pub fn strays() -> Result<Vec<PathBuf>> {
     Ok([FOLDER, AT_BOOT].map(PathBuf::from).into_iter().filter(|path| fs::exists(path)).collect())
 }
 
-fn end(bus: &Bus) -> Result<()> {
-    discard()?;
-    // gone with its last start, where it has elapsed
-    let _ = bus.stop(TIMER);
-    Ok(())
-}
-
-/// Removes the snapshot first: without it the rest means nothing.
-fn discard() -> Result<()> {
+/// Gives the bus, if there is one.
+fn end() -> Result<Option<Bus>> {
+    // first: without it the rest means nothing
     fs::remove(Path::new(SNAPSHOT))?;
     fs::remove_directory(Path::new(FOLDER))?;
-    fs::remove(Path::new(AT_BOOT))
+    // without a bus the timer starts nothing, and the link makes the next run try again
+    let Ok(bus) = Bus::connect() else { return Ok(None) };
+    if bus.stop(TIMER).is_ok() {
+        fs::remove(Path::new(AT_BOOT))?;
+    }
+    Ok(Some(bus))
 }

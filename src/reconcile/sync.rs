@@ -106,6 +106,18 @@ pub(super) struct Run<'a> {
     pub(super) no_bus: bool,
     /// What that was.
     pub(super) unseen: Vec<String>,
+    pub(super) done: Done,
+}
+
+/// What a run has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Done {
+    /// Everything is as it was.
+    Nothing,
+    /// It has begun to change things.
+    Something,
+    /// Among them what `--restart` is for.
+    Restarts,
 }
 
 /// Both sides of the diff, and what else was seen.
@@ -147,10 +159,21 @@ impl<'a> Run<'a> {
             only_looks: false,
             no_bus: false,
             unseen: Vec::new(),
+            done: Done::Nothing,
         }
     }
 
     pub(super) fn go(&mut self) -> Result<Outcome> {
+        let outcome = self.rounds();
+        match (self.done > Done::Nothing, &self.target, self.options.confirm) {
+            (true, Some(_), _) => outcome.context("hint: `netns-networkd rollback` takes the rest back"),
+            (true, None, None) => outcome.context("hint: what is said to be done stays; `netns-networkd sync` does the rest"),
+            // the one who waits for an answer says what becomes of it
+            (true, None, Some(_)) | (false, ..) => outcome,
+        }
+    }
+
+    fn rounds(&mut self) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         let mut tried = Vec::new();
         for round in 0..ROUNDS {
@@ -190,6 +213,9 @@ impl<'a> Run<'a> {
                 outcome.waits = true;
             }
             self.apply(&plan, &situation)?;
+            if plan.steps.iter().any(|step| matches!(step, Step::Restart(_))) {
+                self.done = Done::Restarts;
+            }
             let is_of_networkd = |step: &Step| matches!(step, Step::ReloadNetworkd | Step::Reconfigure(_));
             if plan.steps.iter().any(is_of_networkd) && self.options.root.is_host() {
                 let to_come = self.vlans_to_come();
@@ -209,7 +235,8 @@ impl<'a> Run<'a> {
         // which holds are needed, and what is left over, shows only when all units are looked at
         let partial = !self.options.names.is_empty();
         let request = Request {
-            restart: self.options.restart && round == 0,
+            // once: a run that was cut off may have left systemd with old settings, which the first round reads anew
+            restart: self.options.restart && self.done < Done::Restarts,
             force: self.options.force,
             held: situation.held.clone(),
             keep: if partial { situation.held.clone() } else { BTreeSet::new() },

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use tokio::{runtime::Runtime, task::JoinHandle};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 
-use super::terminal::Waiting;
+use super::{fault, terminal::Waiting};
 use crate::model::{LinkName, NetnsName, UnitName};
 
 mod restart;
@@ -164,7 +164,7 @@ impl Bus {
     pub fn connect() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the D-Bus runtime")?;
         let connection = runtime
-            .block_on(async { tokio::time::timeout(ANSWER, Connection::system()).await })
+            .block_on(fault::answer(false, "connect to the system bus", ANSWER, Connection::system()))
             .map_err(|_| anyhow!("no answer within {} s", ANSWER.as_secs()))
             .and_then(|connected| connected.map_err(anyhow::Error::from))
             .context("failed to connect to the system bus")
@@ -173,8 +173,16 @@ impl Bus {
     }
 
     fn call<T>(&self, limit: Duration, what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T> {
+        self.answer(true, limit, what, call)
+    }
+
+    fn ask<T>(&self, what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T> {
+        self.answer(false, ANSWER, what, call)
+    }
+
+    fn answer<T>(&self, changes: bool, limit: Duration, what: &str, call: impl Future<Output = zbus::Result<T>>) -> Result<T> {
         let shown = Waiting::new(what, limit);
-        let answer = self.runtime.block_on(async { tokio::time::timeout(limit, call).await });
+        let answer = self.runtime.block_on(fault::answer(changes, what, limit, call));
         drop(shown);
         match answer {
             Ok(answer) => answer.with_context(|| format!("failed to {what}")),
@@ -184,7 +192,7 @@ impl Bus {
 
     /// Tells whether networkd is on the bus.
     pub fn networkd_runs(&self) -> Result<bool> {
-        self.call(ANSWER, "ask the bus for systemd-networkd", async {
+        self.ask("ask the bus for systemd-networkd", async {
             let bus = fdo::DBusProxy::new(&self.connection).await?;
             Ok(bus.name_has_owner(NETWORKD.try_into()?).await?)
         })
@@ -219,7 +227,7 @@ impl Bus {
 
     /// Gives networkd's own view of a link: its description as JSON.
     pub fn describe_link(&self, name: &str) -> Result<String> {
-        self.call(ANSWER, &format!("ask systemd-networkd for link '{name}'"), async {
+        self.ask(&format!("ask systemd-networkd for link '{name}'"), async {
             let (_, path) = NetworkdProxy::new(&self.connection).await?.get_link_by_name(name).await?;
             NetworkdLinkProxy::builder(&self.connection).path(path).build().await?.describe().await
         })
@@ -290,12 +298,20 @@ impl Bus {
             let systemd = SystemdProxy::new(&self.connection).await?;
             subscribe(&systemd).await?;
             let mut removed = systemd.receive_job_removed().await?;
-            let job = match verb {
-                Verb::Start => systemd.start_unit(unit, "replace").await?,
-                Verb::Stop => systemd.stop_unit(unit, "replace").await?,
-                Verb::Restart => systemd.restart_unit(unit, "replace").await?,
-                Verb::StartScope(properties) => systemd.start_transient_unit(unit, "replace", properties, &[]).await?,
+            let queued = match verb {
+                Verb::Start => systemd.start_unit(unit, "replace").await,
+                Verb::Stop => systemd.stop_unit(unit, "replace").await,
+                Verb::Restart => systemd.restart_unit(unit, "replace").await,
+                Verb::StartScope(properties) => systemd.start_transient_unit(unit, "replace", properties, &[]).await,
             };
+            let job = match queued {
+                // a transient unit that has ended
+                Err(zbus::Error::MethodError(name, ..)) if what == "stop" && name.as_str() == "org.freedesktop.systemd1.NoSuchUnit" => {
+                    return Ok("skipped".to_owned());
+                }
+                other => other?,
+            };
+            fault::change(format_args!("job {unit}"), || std::io::Result::Ok(()))?;
             while let Some(signal) = next(&mut removed).await {
                 let args = signal.args()?;
                 if args.job == job {
@@ -324,14 +340,14 @@ impl Bus {
             }
             Ok(())
         };
-        let waited = self.runtime.block_on(async { tokio::time::timeout(limit, idle).await });
-        waited.unwrap_or(Ok(())).map_err(|error: zbus::Error| error).context("failed to wait for units to start")
+        let waited = self.runtime.block_on(fault::answer(false, "wait for units to start", limit, idle));
+        waited.unwrap_or(Ok(())).context("failed to wait for units to start")
     }
 
     /// Lists the instances of a template that systemd has loaded.
     pub fn instances(&self, template: &UnitName) -> Result<Vec<UnitName>> {
         let pattern = template.as_str().replace("@.", "@*.");
-        let listed = self.call(ANSWER, &format!("list the instances of {template}"), async {
+        let listed = self.ask(&format!("list the instances of {template}"), async {
             SystemdProxy::new(&self.connection).await?.list_units_by_patterns(&[], &[&pattern]).await
         })?;
         Ok(listed.iter().filter_map(|unit| UnitName::parse(&unit.0).ok()).filter(|unit| !unit.is_template()).collect())
@@ -343,8 +359,7 @@ impl Bus {
             return Ok(Vec::new());
         }
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let listed =
-            self.call(ANSWER, "list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&names).await })?;
+        let listed = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&names).await })?;
         Ok(listed.into_iter().map(|(_, _, load, active, sub, ..)| (load, active, sub)).collect())
     }
 
@@ -355,13 +370,12 @@ impl Bus {
         }
         let units: Vec<String> = names.iter().map(|name| format!("netns@{name}.service")).collect();
         let units: Vec<&str> = units.iter().map(String::as_str).collect();
-        let listed =
-            self.call(ANSWER, "list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&units).await })?;
+        let listed = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&units).await })?;
         let mut found = HashMap::new();
         for some in names.iter().zip(listed).collect::<Vec<_>>().chunks(AT_ONCE) {
             let reading: Vec<_> =
                 some.iter().map(|(_, (.., path, _, _, _))| self.runtime.spawn(bound_by(self.connection.clone(), path.clone()))).collect();
-            let read = self.call(ANSWER, "read the properties of units", all(reading))?;
+            let read = self.ask("read the properties of units", all(reading))?;
             for ((name, (_, _, _, active_state, ..)), bound_by) in some.iter().zip(read) {
                 found.insert((*name).clone(), NetnsUnit { active_state: active_state.clone(), bound_by });
             }
@@ -374,19 +388,18 @@ impl Bus {
         let mut all = Vec::new();
         for some in names.chunks(AT_ONCE) {
             let units: Vec<&str> = some.iter().map(String::as_str).collect();
-            let listed =
-                self.call(ANSWER, "list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&units).await })?;
+            let listed = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&units).await })?;
             let reading = some.iter().zip(listed).map(|(name, (.., path, _, _, _))| {
                 self.runtime.spawn(read_files(self.connection.clone(), path, name.ends_with(".socket")))
             });
-            all.extend(self.call(ANSWER, "read the properties of units", self::all(reading.collect()))?);
+            all.extend(self.ask("read the properties of units", self::all(reading.collect()))?);
         }
         Ok(all)
     }
 
     /// Asks NetworkManager which links it manages.
     pub fn managed_by_network_manager(&self) -> Result<BTreeMap<String, bool>> {
-        let objects = self.call(ANSWER, "ask NetworkManager for its devices", async {
+        let objects = self.ask("ask NetworkManager for its devices", async {
             let builder = fdo::ObjectManagerProxy::builder(&self.connection).destination("org.freedesktop.NetworkManager");
             builder.path("/org/freedesktop").build().await?.get_managed_objects().await.map_err(zbus::Error::from)
         })?;
@@ -405,8 +418,7 @@ impl Bus {
         if listable.is_empty() {
             return Ok(HashMap::new());
         }
-        let listed =
-            self.call(ANSWER, "list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&listable).await })?;
+        let listed = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&listable).await })?;
         let mut units = HashMap::new();
         let listed: Vec<_> = listable.iter().zip(listed).collect();
         for some in listed.chunks(AT_ONCE) {
@@ -425,7 +437,7 @@ impl Bus {
                     Some(self.runtime.spawn(read_unit(self.connection.clone(), path.clone(), name, unit)))
                 })
                 .collect();
-            units.extend(self.call(ANSWER, "read the properties of units", all(reading))?);
+            units.extend(self.ask("read the properties of units", all(reading))?);
         }
         Ok(units)
     }
@@ -452,7 +464,7 @@ pub fn start_unit(unit: &str, wait: Wait) -> Result<()> {
 fn systemctl(verb: &str, unit: &str, wait: Wait) -> Result<()> {
     let mut command = Command::new("systemctl");
     let command = command.args((wait == Wait::Queued).then_some("--no-block")).args([verb, unit]);
-    let status = command.status().context("failed to run systemctl")?;
+    let status = fault::change(format_args!("systemctl {verb} {unit}"), || command.status()).context("failed to run systemctl")?;
     if status.success() { Ok(()) } else { bail!("failed to {verb} {unit}: systemctl ended with {status}") }
 }
 

@@ -2,9 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -12,7 +11,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
-use super::terminal::Waiting;
+use super::{
+    fault::{
+        self,
+        fs::{self, File, OpenOptions, Permissions},
+    },
+    terminal::Waiting,
+};
 
 /// Where the host's files are: `/`, or the folder of an image (`--root`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,10 +73,12 @@ pub fn is_special(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| !m.is_file())
 }
 
-/// Tells whether a link, to a file that need not exist, or anything else stands at a path.
+/// Tells whether a link, to a file that need not exist, or anything else stands at a path. What the disk cannot tell does: to take it
+/// for gone would lose it.
 #[must_use]
 pub fn exists(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    fs::symlink_metadata(path).err().is_none_or(|e| !matches!(e.kind(), NotFound | NotADirectory | PermissionDenied))
 }
 
 /// An entry of a folder, as the search path of the configuration needs it.
@@ -226,7 +233,8 @@ pub fn wait_for(directory: &Path, deadline: Instant, mut done: impl FnMut() -> R
         fs::inotify::{self, CreateFlags, WatchFlags},
     };
     let failed = || format!("failed to watch {}", directory.display());
-    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).with_context(failed)?;
+    let watch = fault::look(format_args!("watch {}", directory.display()), || inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK));
+    let watch = watch.with_context(failed)?;
     let events = WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
     inotify::add_watch(&watch, directory, events).with_context(failed)?;
     let mut sink = [0; 4096];
@@ -245,6 +253,19 @@ pub fn wait_for(directory: &Path, deadline: Instant, mut done: impl FnMut() -> R
     Ok(())
 }
 
+/// Waits for a lock on a file or folder, which holds until that is closed; `meanwhile` says what for.
+pub fn lock(file: &File, meanwhile: &str) -> io::Result<()> {
+    let mut shown = None;
+    loop {
+        let how = if shown.is_none() { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::LockExclusive };
+        match fault::look(format_args!("flock"), || flock(file, how)) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) if shown.is_none() => shown = Some(Waiting::new(meanwhile, None)),
+            other => return Ok(other?),
+        }
+    }
+}
+
 /// A lock that holds until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
@@ -258,20 +279,16 @@ impl Lock {
         create_directory(path.parent().unwrap_or(Path::new("/")))?;
         loop {
             let mut options = OpenOptions::new();
-            let file = options.create(true).truncate(false).write(true).mode(0o600).open(path).with_context(failed)?;
-            let mut shown = None;
-            loop {
-                let how = if shown.is_none() { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::LockExclusive };
-                match flock(&file, how) {
-                    Err(rustix::io::Errno::INTR) => {}
-                    Err(rustix::io::Errno::WOULDBLOCK) => shown = Some(Waiting::new("another netns-networkd is at work", None)),
-                    other => break other.with_context(failed)?,
-                }
-            }
+            options.create(true).truncate(false).write(true).mode(0o600);
+            let file = fault::change(format_args!("open {}", path.display()), || options.open(path)).with_context(failed)?;
+            lock(&file, "another netns-networkd is at work").with_context(failed)?;
             let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
             let locked = file.metadata().with_context(failed)?;
-            if fs::metadata(path).is_ok_and(|now| same(&locked, &now)) {
-                return Ok(Self { _file: file });
+            match fs::metadata(path) {
+                Ok(now) if same(&locked, &now) => return Ok(Self { _file: file }),
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).with_context(failed),
+                // removed, or made anew, by who had the lock
+                _ => {}
             }
         }
     }
@@ -336,8 +353,13 @@ pub fn remove(path: &Path) -> Result<()> {
 }
 
 /// Removes a folder if it is empty; what others put there keeps it.
-pub fn remove_empty_directory(path: &Path) {
-    let _ = fs::remove_dir(path);
+pub fn remove_empty_directory(path: &Path) -> Result<()> {
+    match fs::remove_dir(path) {
+        Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Err(e).with_context(|| format!("failed to remove directory {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes one file at once: see [`Staged`].
@@ -361,8 +383,7 @@ pub fn remove_directory(path: &Path) -> Result<()> {
     for entry in list(path)? {
         remove(&entry.path)?;
     }
-    remove_empty_directory(path);
-    Ok(())
+    remove_empty_directory(path)
 }
 
 /// Copies a file with its mode and owner, or a link as a link, over whatever is there.
@@ -370,12 +391,13 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let copy = |temporary: &Path| -> io::Result<()> {
         let found = fs::symlink_metadata(from)?;
         if found.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(from)?, temporary)?;
+            let target = fs::read_link(from)?;
+            fault::change(format_args!("symlink {}", to.display()), || symlink(target, temporary))?;
         } else {
             fs::copy(from, temporary)?;
-            File::open(temporary)?.sync_all()?;
+            sync(temporary)?;
         }
-        std::os::unix::fs::lchown(temporary, Some(found.uid()), Some(found.gid()))?;
+        fault::change(format_args!("lchown {}", temporary.display()), || lchown(temporary, Some(found.uid()), Some(found.gid())))?;
         fs::rename(temporary, to)?;
         sync_directory(to)
     };
@@ -387,7 +409,11 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
 
 /// Makes the entry of a file in its folder durable.
 fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    sync(path.parent().unwrap_or(Path::new("/")))
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    fault::look(format_args!("sync {}", path.display()), || File::open(path).and_then(|file| file.sync_all()))
 }
 
 /// Tells whether two files, or links, have the same content, mode and owner.
@@ -406,7 +432,7 @@ pub fn same(a: &Path, b: &Path) -> bool {
 pub fn link(target: &str, path: &Path) -> Result<()> {
     create_directory(path.parent().unwrap_or(Path::new("/")))?;
     remove(path)?;
-    let link = || std::os::unix::fs::symlink(target, path).and_then(|()| sync_directory(path));
+    let link = || fault::change(format_args!("symlink {}", path.display()), || symlink(target, path)).and_then(|()| sync_directory(path));
     link().with_context(|| format!("failed to make the link {}", path.display()))
 }
 
@@ -414,8 +440,22 @@ pub fn link(target: &str, path: &Path) -> Result<()> {
 pub fn write_volatile(path: &Path, content: &str) -> Result<()> {
     create_directory(path.parent().unwrap_or(Path::new("/")))?;
     let temporary = temporary(path)?;
-    let write = || fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, path));
-    write().with_context(|| format!("failed to write {}", path.display()))
+    let written = fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, path));
+    written.inspect_err(|_| drop(fs::remove_file(&temporary))).with_context(|| format!("failed to write {}", path.display()))
+}
+
+/// Removes a file that is written by [`write_volatile`], and what a run that was killed over it left.
+pub fn remove_volatile(path: &Path) -> Result<()> {
+    remove_leftover(path)?;
+    remove(path)
+}
+
+/// Makes an empty file, if there is none.
+pub fn mark(path: &Path) -> Result<()> {
+    create_directory(path.parent().unwrap_or(Path::new("/")))?;
+    let create = || OpenOptions::new().create(true).append(true).open(path);
+    fault::change(format_args!("create {}", path.display()), create).with_context(|| format!("failed to write {}", path.display()))?;
+    Ok(())
 }
 
 /// Files that are written in two steps: first all of them beside their targets, down to the disk; then each renamed over its
@@ -424,6 +464,8 @@ pub fn write_volatile(path: &Path, content: &str) -> Result<()> {
 pub struct Staged {
     waiting: BTreeSet<PathBuf>,
     directories: BTreeSet<PathBuf>,
+    /// Folders that were made for files.
+    made: Vec<PathBuf>,
 }
 
 /// The end of names of what is not in its place yet.
@@ -444,18 +486,22 @@ pub fn is_temporary(path: &Path) -> bool {
 impl Staged {
     /// Writes the new content of `path` beside it, mode 0644: networkd reads its files as user systemd-network.
     pub fn add(&mut self, path: &Path, content: &str) -> Result<()> {
-        let failed = || format!("failed to write {}", path.display());
+        let at = path.display();
+        let failed = || format!("failed to write {at}");
+        let missing: Vec<_> = path.ancestors().skip(1).take_while(|parent| !exists(parent)).map(Path::to_owned).collect();
+        self.made.extend(missing.into_iter().rev());
         create_directory(path.parent().unwrap_or(Path::new("/")))?;
         let temporary = temporary(path)?;
         if exists(&temporary) {
             remove(&temporary)?;
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary).with_context(failed)?;
+        let create = || OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary);
+        let mut file = fault::change(format_args!("create {at}"), create).with_context(failed)?;
         self.waiting.insert(path.to_owned());
         // the umask may have taken bits away
-        file.set_permissions(Permissions::from_mode(0o644)).with_context(failed)?;
-        file.write_all(content.as_bytes()).with_context(failed)?;
-        file.sync_all().with_context(failed)
+        fault::look(format_args!("chmod {at}"), || file.set_permissions(Permissions::from_mode(0o644))).with_context(failed)?;
+        fault::change(format_args!("fill {at}"), || file.write_all(content.as_bytes())).with_context(failed)?;
+        fault::look(format_args!("sync {at}"), || file.sync_all()).with_context(failed)
     }
 
     /// Puts the new content of `path` in place.
@@ -473,20 +519,20 @@ impl Staged {
         if is_special(path) || !exists(path) {
             return self.commit(path);
         }
-        let temporary = temporary(path)?;
+        let (at, temporary) = (path.display(), temporary(path)?);
         let write = || -> io::Result<()> {
             let content = fs::read(&temporary)?;
-            let file = OpenOptions::new().write(true).open(path)?;
+            let file = fault::look(format_args!("open {at}"), || OpenOptions::new().write(true).open(path))?;
             let (before, after) = (usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX), content.len());
             let blank = |from: usize, to: usize| vec![b'\n'; to.saturating_sub(from)];
-            file.write_all_at(&blank(before, after), before as u64)?;
-            file.sync_data()?;
-            file.write_all_at(&[content, blank(after, before)].concat(), 0)?;
-            file.sync_data()?;
-            file.set_len(after as u64)?;
-            file.sync_all()
+            fault::change(format_args!("lengthen {at}"), || file.write_all_at(&blank(before, after), before as u64))?;
+            fault::look(format_args!("sync {at}"), || file.sync_data())?;
+            fault::change(format_args!("fill {at}"), || file.write_all_at(&[content, blank(after, before)].concat(), 0))?;
+            fault::look(format_args!("sync {at}"), || file.sync_data())?;
+            fault::change(format_args!("cut {at}"), || file.set_len(after as u64))?;
+            fault::look(format_args!("sync {at}"), || file.sync_all())
         };
-        write().with_context(|| format!("failed to write {}", path.display()))?;
+        write().with_context(|| format!("failed to write {at}"))?;
         remove(&temporary)?;
         self.waiting.remove(path);
         self.directories.extend(path.parent().map(Path::to_owned));
@@ -496,20 +542,22 @@ impl Staged {
     /// Makes the renames durable.
     pub fn finish(&mut self) -> Result<()> {
         for directory in std::mem::take(&mut self.directories) {
-            let synced = File::open(&directory).and_then(|d| d.sync_all());
-            synced.with_context(|| format!("failed to sync {}", directory.display()))?;
+            sync(&directory).with_context(|| format!("failed to sync {}", directory.display()))?;
         }
         Ok(())
     }
 }
 
 impl Drop for Staged {
-    /// What was not committed goes.
+    /// What was not committed goes, with the folders that are empty then.
     fn drop(&mut self) {
         for path in &self.waiting {
             if let Ok(temporary) = temporary(path) {
                 let _ = fs::remove_file(temporary);
             }
+        }
+        for directory in self.made.iter().rev() {
+            let _ = fs::remove_dir(directory);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     os::fd::{AsRawFd, OwnedFd},
     time::{Duration, Instant},
 };
@@ -31,6 +32,9 @@ pub const LINK_WAIT: Duration = Duration::from_secs(15);
 const FAST_DAD_MS: u64 = 100;
 /// Where the search for an index begins that a link which is made from the host can have.
 const FIRST_SPARE: u32 = 1000;
+/// A macvlan goes with its namespace, and that only with the last process inside.
+const MAC_IN_USE: &str =
+    "hint: a macvlan with the same MAC address is on that link already, perhaps in a namespace that a process still keeps: `lsns -t net`";
 /// The kernel's own value (`ND_RETRANS_TIMER`), in milliseconds.
 const RFC_DAD_MS: u64 = 1000;
 
@@ -128,7 +132,10 @@ pub fn apply<'a>(space: Netspace<'a>, changes: &'a [NetnsChange], desired: &'a N
     let ruleset = Box::new(|| nftables::set(name, desired, new));
     let mut queue = Queue { host, inner, before: &observed.netns, ruleset, batch: Batch::default(), side: Side::Inside };
     for (index, address) in &observed.refused {
-        queue.push(None, netlink::remove_address(*index, address))?;
+        queue.push(What::Other(format!("remove address {address}, which somebody else uses")), netlink::remove_address(*index, address))?;
+    }
+    for index in &observed.marked {
+        queue.push(What::Other(format!("keep the host end with index {index}")), netlink::unmark(*index))?;
     }
     let made = make_changes(&mut queue, changes, desired, &mut numbers, observed.loopback_up);
     // a failed batch may have stopped anywhere; the timers go back in any case
@@ -136,8 +143,8 @@ pub fn apply<'a>(space: Netspace<'a>, changes: &'a [NetnsChange], desired: &'a N
     let restored = numbers
         .fast_dad
         .iter()
-        .filter_map(|name| numbers.links.get(name))
-        .try_for_each(|index| queue.push(None, netlink::neighbour_timer(*index, RFC_DAD_MS)));
+        .filter_map(|name| Some((name, numbers.links.get(name)?)))
+        .try_for_each(|(name, index)| queue.push(What::neighbour_timer(name), netlink::neighbour_timer(*index, RFC_DAD_MS)));
     let restored = restored.and_then(|()| queue.flush());
     made.and(restored)
 }
@@ -162,7 +169,7 @@ fn make_changes<'a>(
         queue.make(change, numbers)?;
     }
     if !loopback_up {
-        queue.push(None, netlink::loopback_up())?;
+        queue.push(What::Other("set link 'lo' up".to_owned()), netlink::loopback_up())?;
     }
     for change in tail.iter().filter(is_add) {
         if let NetnsChange::AddLink { name, link } = change
@@ -184,8 +191,8 @@ fn make_changes<'a>(
         }
     }
     numbers.host_ends = netlink::host_ends(&mut queue.host.socket, changes)?;
-    for index in numbers.fast_dad.iter().filter_map(|name| numbers.links.get(name)) {
-        queue.push(None, netlink::neighbour_timer(*index, FAST_DAD_MS))?;
+    for (name, index) in numbers.fast_dad.iter().filter_map(|name| Some((name, numbers.links.get(name)?))) {
+        queue.push(What::neighbour_timer(name), netlink::neighbour_timer(*index, FAST_DAD_MS))?;
     }
     // what goes, goes when what replaces it is usable
     let removals = tail.iter().rev().take_while(|change| is_removal(change)).count();
@@ -203,7 +210,8 @@ fn make_changes<'a>(
     for (name, link) in &desired.links {
         // the port forwards now, so neighbours hear it
         if let (true, true, Some(mac), Some(index)) = (news.contains(name), link.announce, link.mac, numbers.links.get(name)) {
-            queue.push(None, Request { side: Side::Inside, message: netlink::set_mac(*index, mac), flags: 0 })?;
+            let announce = What::Other(format!("announce link '{name}' to its neighbours"));
+            queue.push(announce, Request { side: Side::Inside, message: netlink::set_mac(*index, mac), flags: 0 })?;
         }
     }
     queue.flush()
@@ -235,13 +243,35 @@ fn is_late(change: &NetnsChange) -> bool {
     matches!(change, NetnsChange::SetRoute { route, .. } if route.source.is_some_and(|ip| ip.is_ipv6()))
 }
 
+/// What a request is for.
+enum What<'a> {
+    Change(&'a NetnsChange),
+    /// Part of no change that anybody asked for.
+    Other(String),
+}
+
+impl What<'_> {
+    fn neighbour_timer(link: &LinkName) -> Self {
+        Self::Other(format!("set the neighbour timer of link '{link}'"))
+    }
+}
+
+impl fmt::Display for What<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Change(change) => write!(f, "{change}"),
+            Self::Other(words) => f.write_str(words),
+        }
+    }
+}
+
 /// Requests on their way: as many as possible go in one system call, in order, each to the socket of its side.
 struct Queue<'a> {
     host: &'a mut Host,
     inner: &'a mut Socket,
     before: &'a Netns,
     ruleset: Box<dyn Fn() -> Result<()> + 'a>,
-    batch: Batch<Option<&'a NetnsChange>>,
+    batch: Batch<What<'a>>,
     side: Side,
 }
 
@@ -274,7 +304,7 @@ impl<'a> Queue<'a> {
         }
         for request in netlink::requests(change, numbers).map_err(failed)? {
             let taken = if let NetnsChange::ReplaceAddress { .. } = change { netlink::added_ipv6(&request) } else { None };
-            self.push(Some(change), request)?;
+            self.push(What::Change(change), request)?;
             if let Some((index, ip)) = taken {
                 self.flush()?;
                 ready::wait_until_taken(self.inner, index, ip).map_err(failed)?;
@@ -283,50 +313,50 @@ impl<'a> Queue<'a> {
         Ok(())
     }
 
-    fn push(&mut self, change: Option<&'a NetnsChange>, request: Request) -> Result<()> {
+    fn push(&mut self, what: What<'a>, request: Request) -> Result<()> {
         if request.side != self.side {
             self.flush()?;
             self.side = request.side;
         }
-        self.batch.push(change, request.message, request.flags);
+        self.batch.push(what, request.message, request.flags);
         Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        if batch.is_empty() {
-            return Ok(());
-        }
+        let Some(first) = batch.whats().next().map(ToString::to_string) else { return Ok(()) };
+        let more = batch.whats().len() - 1;
+        let unanswered =
+            || if more == 0 { format!("failed to {first}") } else { format!("failed to {first}, sent with {more} more requests") };
         let socket = match self.side {
             Side::Inside => &mut *self.inner,
             Side::Host => &mut self.host.socket,
         };
-        for (change, refusal) in socket.request(batch)? {
+        for (what, refusal) in socket.request(batch).with_context(unanswered)? {
+            let What::Change(change) = what else { return Err(refusal).with_context(|| format!("failed to {what}")) };
             let unchanged = match change {
                 // somebody (a service, the kernel) was faster
-                Some(
-                    NetnsChange::AddAddress { .. }
-                    | NetnsChange::AddHostAddress { .. }
-                    | NetnsChange::SetRoute { .. }
-                    | NetnsChange::AddHostRoute { .. }
-                    | NetnsChange::AddRule(_),
-                ) => refusal.errno == Errno::EXIST,
-                Some(NetnsChange::ReplaceAddress { .. }) => matches!(refusal.errno, Errno::EXIST | Errno::ADDRNOTAVAIL),
-                Some(NetnsChange::RemoveAddress { .. } | NetnsChange::RemoveHostAddress { .. }) => refusal.errno == Errno::ADDRNOTAVAIL,
-                Some(NetnsChange::RemoveRoute { .. } | NetnsChange::RemoveHostRoute { .. } | NetnsChange::RemoveRule(_)) => {
+                NetnsChange::AddAddress { .. }
+                | NetnsChange::AddHostAddress { .. }
+                | NetnsChange::SetRoute { .. }
+                | NetnsChange::AddHostRoute { .. }
+                | NetnsChange::AddRule(_) => refusal.errno == Errno::EXIST,
+                NetnsChange::ReplaceAddress { .. } => matches!(refusal.errno, Errno::EXIST | Errno::ADDRNOTAVAIL),
+                NetnsChange::RemoveAddress { .. } | NetnsChange::RemoveHostAddress { .. } => refusal.errno == Errno::ADDRNOTAVAIL,
+                NetnsChange::RemoveRoute { .. } | NetnsChange::RemoveHostRoute { .. } | NetnsChange::RemoveRule(_) => {
                     matches!(refusal.errno, Errno::SRCH | Errno::NOENT)
                 }
-                Some(NetnsChange::RemoveLink { .. }) => refusal.errno == Errno::NODEV,
+                NetnsChange::RemoveLink { .. } => refusal.errno == Errno::NODEV,
                 _ => false,
             };
             if !unchanged {
-                let busy = refusal.errno == Errno::ADDRINUSE;
+                let hint = match change {
+                    _ if refusal.errno != Errno::ADDRINUSE => None,
+                    NetnsChange::AddLink { link, .. } if matches!(link.kind, Kind::Macvlan { .. }) => Some(MAC_IN_USE),
+                    _ => Some(wireguard::PORT_IN_USE),
+                };
                 let error = Error::from(refusal);
-                let error = if busy { error.context(wireguard::PORT_IN_USE) } else { error };
-                return Err(match change {
-                    Some(change) => failed(change, error),
-                    None => error.context("failed to prepare the links"),
-                });
+                return Err(failed(change, hint.into_iter().fold(error, Error::context)));
             }
         }
         Ok(())

@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::fs::{self, Root};
+use super::{
+    fault,
+    fs::{self, Root},
+};
 use crate::model::{CREDENTIALS, decode_key};
 
 /// A private or preshared key.
@@ -26,8 +29,8 @@ pub fn read(path: &Path) -> Result<Key> {
     let failed = || format!("failed to read key file {}", path.display());
     // a pipe must not make us wait
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = match file {
+    let open = || OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = match fault::look(format_args!("open {}", path.display()), open) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Err(e).context(hint_missing(path)).with_context(failed),
         other => other.with_context(failed)?,
     };

@@ -4,6 +4,11 @@
 
 pub mod bus;
 pub mod enter;
+#[cfg(debug_assertions)]
+mod fault;
+#[cfg(not(debug_assertions))]
+#[path = "no_fault.rs"]
+mod fault;
 pub mod firewall;
 pub mod fs;
 pub mod host_end;

@@ -4,7 +4,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File, OpenOptions},
     io,
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
@@ -16,13 +15,19 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use rustix::{
-    fs::{FlockOperation, flock, fstatfs},
+    fs::fstatfs,
     io::Errno,
     mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_bind_recursive, mount_change, unmount},
     thread::{LinkNameSpaceType, UnshareFlags},
 };
 
-use super::netlink::{self, Socket};
+use super::{
+    fault::{
+        self,
+        fs::{self, File, OpenOptions},
+    },
+    netlink::{self, Socket},
+};
 use crate::model::{LinkName, NetnsName, Place};
 
 /// Where named namespaces are, for `ip netns` and `NetworkNamespacePath=` alike.
@@ -51,30 +56,36 @@ pub fn find(name: &NetnsName) -> Result<Found> {
 /// Looks at a path. A file there proves nothing; only nsfs does (`NSFS_MAGIC`, statfs(2)).
 pub fn find_at(path: &Path) -> Result<Found> {
     const NSFS_MAGIC: u64 = 0x6e73_6673;
-    let file = match OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(path) {
+    let open = || OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(path);
+    let file = match fault::look(format_args!("open {}", path.display()), open) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(e) => return Err(e).with_context(|| format!("failed to open {}", path.display())),
     };
-    let statfs = fstatfs(&file).with_context(|| format!("failed to look at {}", path.display()))?;
+    let statfs = fault::look(format_args!("statfs {}", path.display()), || fstatfs(&file))
+        .with_context(|| format!("failed to look at {}", path.display()))?;
     Ok(if u64::try_from(statfs.f_type) == Ok(NSFS_MAGIC) { Found::Netns(file.into()) } else { Found::Stale })
 }
 
 /// Opens the network namespace of this process.
 pub fn host() -> Result<OwnedFd> {
-    Ok(File::open("/proc/self/ns/net").context("failed to open the host's network namespace")?.into())
+    open("/proc/self/ns/net").context("failed to open the host's network namespace")
 }
 
 /// Opens the network namespace of the calling thread.
 pub fn current() -> Result<OwnedFd> {
-    Ok(File::open("/proc/thread-self/ns/net").context("failed to open the network namespace")?.into())
+    open("/proc/thread-self/ns/net").context("failed to open the network namespace")
+}
+
+fn open(netns: &str) -> io::Result<OwnedFd> {
+    Ok(fault::look(format_args!("open {netns}"), || File::open(netns))?.into())
 }
 
 /// Runs `work` on a thread inside a namespace.
 pub fn inside<T: Send>(netns: &OwnedFd, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     on_thread(|| {
-        rustix::thread::move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network))
-            .context("failed to enter the network namespace")?;
+        let enter = || rustix::thread::move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network));
+        fault::look(format_args!("setns"), enter).context("failed to enter the network namespace")?;
         work()
     })
 }
@@ -87,7 +98,9 @@ pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send
         make_file(&path)?;
         unshare_network()
             .and_then(|()| {
-                mount_bind("/proc/thread-self/ns/net", &path).with_context(|| format!("failed to mount the netns on {}", path.display()))
+                let mount = || mount_bind("/proc/thread-self/ns/net", &path);
+                fault::change(format_args!("mount {}", path.display()), mount)
+                    .with_context(|| format!("failed to mount the netns on {}", path.display()))
             })
             .inspect_err(|_| {
                 let _ = fs::remove_file(&path);
@@ -99,7 +112,8 @@ pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send
 
 /// Makes the file to mount a namespace on. A stale one is as good as a new one.
 fn make_file(path: &Path) -> Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o444).open(path) {
+    let create = || OpenOptions::new().write(true).create_new(true).mode(0o444).open(path);
+    match fault::change(format_args!("create {}", path.display()), create) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e).with_context(|| format!("failed to create {}", path.display())),
         _ => Ok(()),
     }
@@ -126,9 +140,8 @@ pub(super) fn unshare(namespaces: UnshareFlags) -> rustix::io::Result<()> {
     // SAFETY: these change this thread's namespaces alone. What makes unshare(2) unsafe is CLONE_FILES, which would take file
     // descriptors from under other threads.
     #[allow(unsafe_code)]
-    unsafe {
-        rustix::thread::unshare_unsafe(namespaces)
-    }
+    let unshare = || unsafe { rustix::thread::unshare_unsafe(namespaces) };
+    fault::change(format_args!("unshare"), unshare)
 }
 
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
@@ -142,15 +155,18 @@ fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 /// would stack mounts), so that what is mounted there shows in all mount namespaces. The lock holds until the file is dropped.
 fn shared_directory() -> Result<File> {
     let failed = |what: &str| format!("failed to {what} {DIRECTORY}");
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY).with_context(|| failed("create"))?;
-    let directory = File::open(DIRECTORY).with_context(|| failed("open"))?;
-    flock(&directory, FlockOperation::LockExclusive).with_context(|| failed("lock"))?;
+    let create = || fs::DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY);
+    fault::change(format_args!("mkdir {DIRECTORY}"), create).with_context(|| failed("create"))?;
+    let directory = fault::look(format_args!("open {DIRECTORY}"), || File::open(DIRECTORY)).with_context(|| failed("open"))?;
+    super::fs::lock(&directory, "another program sets up /run/netns").with_context(|| failed("lock"))?;
     let share = || mount_change(DIRECTORY, MountPropagationFlags::SHARED | MountPropagationFlags::REC);
+    let share = || fault::change(format_args!("share {DIRECTORY}"), share);
     match share() {
         Ok(()) => {}
         // not a mount point yet
         Err(Errno::INVAL) => {
-            mount_bind_recursive(DIRECTORY, DIRECTORY).with_context(|| failed("mount"))?;
+            let mount = || mount_bind_recursive(DIRECTORY, DIRECTORY);
+            fault::change(format_args!("mount {DIRECTORY}"), mount).with_context(|| failed("mount"))?;
             share().with_context(|| failed("share"))?;
         }
         Err(e) => return Err(e).with_context(|| failed("share")),
@@ -162,7 +178,8 @@ fn shared_directory() -> Result<File> {
 /// socket are gone.
 pub fn remove(name: &NetnsName) -> Result<()> {
     let path = path(name);
-    match unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+    let unmount = || unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    match fault::change(format_args!("unmount {}", path.display()), unmount) {
         // not mounted, or nothing there
         Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
         Err(e) => return Err(e).with_context(|| format!("failed to unmount {}", path.display())),
@@ -210,7 +227,7 @@ pub type Identity = (u64, u64);
 /// Gives the identity of a namespace by a file that stands for it.
 #[must_use]
 pub fn identity(path: &Path) -> Option<Identity> {
-    fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
+    std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
 }
 
 /// A namespace that has no name, held by processes.
@@ -246,7 +263,8 @@ pub fn name(name: &NetnsName, netns: &OwnedFd) -> Result<()> {
     let _lock = shared_directory()?;
     make_file(&path)?;
     let fd = format!("/proc/self/fd/{}", netns.as_raw_fd());
-    mount_bind(&fd, &path).with_context(|| format!("failed to mount the netns on {}", path.display()))
+    fault::change(format_args!("mount {}", path.display()), || mount_bind(&fd, &path))
+        .with_context(|| format!("failed to mount the netns on {}", path.display()))
 }
 
 /// Tells whether systemd sees a namespace by its name, for services to start in it; none if that cannot be told.
@@ -255,5 +273,8 @@ pub fn is_seen_by_systemd(name: &NetnsName) -> Option<bool> {
     let own = identity(&path(name))?;
     let init = Path::new("/proc/1/root");
     fs::metadata(init).ok()?;
-    Some(identity(&init.join(format!(".{}", path(name).display()))) == Some(own))
+    match fs::metadata(init.join(format!(".{}", path(name).display()))) {
+        Ok(seen) => Some((seen.dev(), seen.ino()) == own),
+        Err(e) => (e.kind() == io::ErrorKind::NotFound).then_some(false),
+    }
 }

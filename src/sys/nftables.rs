@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{fs, netns};
+use super::{fault, fs, netns};
 use crate::{
     derive::sha256,
     desired::ruleset_path,
@@ -28,7 +28,7 @@ pub fn loaded(name: &NetnsName) -> Result<Option<Ruleset>> {
 
 /// Forgets what was loaded: the namespace has gone.
 pub fn forget(name: &NetnsName) -> Result<()> {
-    fs::remove(&loaded_path(name))
+    fs::remove_volatile(&loaded_path(name))
 }
 
 /// Makes the ruleset of the calling thread's namespace that of the record, in one transaction. Tables of others stay.
@@ -65,7 +65,7 @@ pub fn set(name: &NetnsName, wanted: &Netns, new: bool) -> Result<()> {
     }
     match text {
         Some(text) => fs::write_volatile(&loaded_path(name), &text),
-        None => fs::remove(&loaded_path(name)),
+        None => forget(name),
     }
 }
 
@@ -81,8 +81,9 @@ pub fn check(path: &Path) -> Result<()> {
 }
 
 fn run(arguments: &[&str], input: &str) -> Result<String> {
-    let started = Command::new("nft").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = match started {
+    let mut nft = Command::new("nft");
+    nft.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match fault::change(format_args!("start nft"), || nft.spawn()) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             return Err(anyhow!("failed to run nft: it is not installed")).context("hint: `apt install nftables`");
         }
@@ -90,7 +91,7 @@ fn run(arguments: &[&str], input: &str) -> Result<String> {
     };
     // nft reads all of its input before it writes
     let sent = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
-    let output = child.wait_with_output().context("failed to wait for nft")?;
+    let output = fault::change(format_args!("wait for nft"), || child.wait_with_output()).context("failed to wait for nft")?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         return Err(anyhow!("nft refuses the ruleset:\n{}", words.trim_end()));

@@ -27,6 +27,8 @@ pub struct Observed {
     /// Addresses that physical links have by themselves.
     pub hardware: BTreeMap<LinkName, Mac>,
     pub loopback_up: bool,
+    /// Host ends that a `down` which was cut off has marked for removal.
+    pub marked: Vec<u32>,
     /// Addresses, by the index of their link, that duplicate detection has refused. They are not in `netns`: nobody can use them.
     pub refused: Vec<(u32, Address)>,
     /// All that is there, whoever made it.
@@ -43,9 +45,7 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
         let void = || sysctl::is_void(key).then(|| wanted.sysctl[key].clone());
         netns.sysctl.extend(sysctl::read(key)?.or_else(void).map(|value| (key.clone(), value)));
     }
-    if wanted.ruleset.is_some() || applied.ruleset.is_some() {
-        netns.ruleset = nftables::loaded(name)?;
-    }
+    netns.ruleset = nftables::loaded(name)?;
     let (mut names, mut ends) = (BTreeMap::new(), BTreeMap::new());
     let links = netlink::links(inner)?;
     observed.loopback_up = links.iter().any(|kernel| kernel.index == LOOPBACK && kernel.up);
@@ -55,6 +55,7 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
             netns.drift.renamed.extend(LinkName::parse(&kernel.name).ok().map(|called| (name.clone(), called)));
         }
         netns.drift.renamed_ends.extend(found.end_called.zip(found.kind.host_end()).map(|(called, end)| (end.name.clone(), called)));
+        observed.marked.extend(found.host_end.filter(|_| found.marked));
         let wanted = wanted.links.get(&name);
         let kind = match (found.kind, wanted.and_then(|link| link.kind.wireguard())) {
             (Kind::Wireguard(_), Some(wanted)) => {
@@ -239,11 +240,13 @@ struct Found {
     host_end_mtu: Option<u32>,
     /// The name of the host end, where that is not its own.
     end_called: Option<LinkName>,
+    marked: bool,
 }
 
 /// Tells whether a link inside is one of the candidates; a service or an admin may have made links of their own.
 fn find(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Result<Option<Found>> {
-    let alone = |kind: &Kind| Found { kind: kind.clone(), host_end: None, host_end_up: true, host_end_mtu: None, end_called: None };
+    let alone =
+        |kind: &Kind| Found { kind: kind.clone(), host_end: None, host_end_up: true, host_end_mtu: None, end_called: None, marked: false };
     for candidate in candidates {
         let kind = &candidate.kind;
         let is_kind = kernel.kind.as_deref() == Some(kind.as_str());
@@ -283,7 +286,8 @@ fn find_pair(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Resu
         Some(master) => netlink::link_by_index(&mut host.socket, master)?.and_then(|b| LinkName::parse(&b.name).ok()),
         None => None,
     };
+    let marked = netlink::is_marked(&end);
     let end_called = own_name.map(|_| name.clone());
     let kind = Kind::Veth(HostEnd { mac: end.mac, bridge, port: end.settings, ..HostEnd::new(own_name.cloned().unwrap_or(name)) });
-    Ok(Some(Found { kind, host_end: Some(end.index), host_end_up: end.up, host_end_mtu: Some(end.mtu), end_called }))
+    Ok(Some(Found { kind, host_end: Some(end.index), host_end_up: end.up, host_end_mtu: Some(end.mtu), end_called, marked }))
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::netns;
+use super::{fault, netns};
 use crate::model::NetnsName;
 
 /// Who is in one namespace.
@@ -58,7 +58,8 @@ pub fn occupants(names: &[NetnsName]) -> Result<BTreeMap<NetnsName, Occupants>> 
         return Ok(BTreeMap::new());
     }
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir("/proc").context("failed to list /proc")? {
+    // of a process no more is known to fail than that it has ended
+    for entry in fault::look(format_args!("read_dir /proc"), || fs::read_dir("/proc")).context("failed to list /proc")? {
         let Some(pid) = entry.ok().and_then(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) else { continue };
         // or it has ended
         if let Some(netns) = identity(Path::new(&format!("/proc/{pid}/ns/net"))) {

@@ -1,8 +1,10 @@
 //! Kernel parameters of the network namespace of the calling thread: `/proc/sys/net` shows each thread its own.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{collections::BTreeMap, io, path::PathBuf};
 
 use anyhow::{Context, Result};
+
+use super::fault::fs;
 
 /// A dot in a key is a `/` in the path, and a `/` in a key a dot, as in sysctl(8): `net.ipv4.conf.eno1/20.arp_notify`.
 fn path(key: &str) -> PathBuf {

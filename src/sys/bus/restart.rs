@@ -10,7 +10,8 @@ use anyhow::{Result, anyhow};
 use futures_core::Stream as _;
 use zbus::{OwnedObjectPath, OwnedVariant, Variant, fdo};
 
-use super::{ANSWER, Bus, JOB, JobRemoved, JobRemovedStream, SystemdProxy, check, next, subscribe};
+use super::{Bus, JOB, JobRemoved, JobRemovedStream, SystemdProxy, check, next, subscribe};
+use crate::sys::fault;
 
 /// The units on whose account systemd restarts another one with them (`UNIT_ATOM_PROPAGATE_STOP`).
 const TAKE_ALONG: [&str; 5] = ["BoundBy", "RequiredBy", "RequisiteOf", "ConsistsOf", "PropagatesStopTo"];
@@ -63,7 +64,7 @@ impl Bus {
 
     /// Lists the units on whose account a unit does not stop as unneeded: those of them that run.
     pub fn needed_by(&self, unit: &str) -> Result<BTreeSet<String>> {
-        self.call(ANSWER, &format!("ask for the units that need {unit}"), async {
+        self.ask(&format!("ask for the units that need {unit}"), async {
             let mut needed_by = BTreeSet::new();
             for (_, path) in self.list_running(&[unit.to_owned()]).await? {
                 needed_by.extend(self.related(&path, &NEED).await?);
@@ -75,14 +76,14 @@ impl Bus {
 
     /// Lists those of some units that run.
     pub fn running(&self, units: &[String]) -> Result<BTreeSet<String>> {
-        Ok(self.call(ANSWER, "list units", self.list_running(units))?.into_keys().collect())
+        Ok(self.ask("list units", self.list_running(units))?.into_keys().collect())
     }
 
     /// Lists those of some units that run although their file has gone: systemd does with them no more than it is told.
     pub fn without_file(&self, units: &[String]) -> Result<BTreeSet<String>> {
         let names: Vec<&str> = units.iter().map(String::as_str).collect();
         let list = async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&names).await };
-        let listed = if names.is_empty() { Vec::new() } else { self.call(ANSWER, "list units", list)? };
+        let listed = if names.is_empty() { Vec::new() } else { self.ask("list units", list)? };
         Ok(listed.into_iter().filter(|unit| unit.2 != "loaded").map(|unit| unit.0).collect())
     }
 
@@ -102,8 +103,10 @@ impl Bus {
             for unit in &marked {
                 let properties = [("Markers", Variant::from(vec!["needs-restart"]))];
                 jobs.during(systemd.set_unit_properties(unit, true, &properties)).await?;
+                fault::change(format_args!("mark {unit}"), || std::io::Result::Ok(()))?;
             }
             let queued = jobs.during(systemd.enqueue_marked_jobs()).await;
+            fault::change(format_args!("jobs of all"), || std::io::Result::Ok(()))?;
             // what a restart takes along has its jobs from the beginning
             let listed = jobs.during(systemd.list_jobs()).await?;
             let concerned: Vec<u32> = listed.iter().filter(|job| all.contains(&job.1)).map(|job| job.0).collect();
@@ -125,7 +128,7 @@ impl Bus {
     }
 
     fn along(&self, units: &[String]) -> Result<Along> {
-        self.call(ANSWER, &format!("ask for the units that depend on {}", units.join(" ")), async {
+        self.ask(&format!("ask for the units that depend on {}", units.join(" ")), async {
             let mut along = Along::default();
             let mut news = units.to_vec();
             while !news.is_empty() {

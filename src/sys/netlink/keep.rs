@@ -115,7 +115,8 @@ pub fn give_back(socket: &mut Socket, link: &KernelLink, from: u32, kept: &[Kept
         words.push(Some(what));
     }
     let mut refused = Vec::new();
-    for (n, refusal) in socket.request(batch)? {
+    let failed = || format!("failed to put back addresses and routes of link '{}'", link.name);
+    for (n, refusal) in socket.request(batch).with_context(failed)? {
         let what = words[n].take().filter(|_| refusal.errno != Errno::EXIST);
         refused.extend(what.map(|what| format!("failed to put back {what} of link '{}': {refusal}", link.name)));
     }

@@ -211,11 +211,26 @@ pub fn spare_index(host: &mut Socket, inner: &mut Socket, from: u32) -> Result<u
     Ok(index)
 }
 
+/// Groups of links that are about to be removed.
+const MARK: u32 = 0x6e6e_0000;
+
+/// Tells whether a run that was cut off was about to remove a link.
+#[must_use]
+pub fn is_marked(link: &KernelLink) -> bool {
+    link.group & 0xffff_0000 == MARK
+}
+
+/// Takes that mark away.
+#[must_use]
+pub fn unmark(index: u32) -> Request {
+    host(set(LinkUnspec::new_with_index(index).link_group(0)))
+}
+
 /// Removes links; what has gone meanwhile is no error. Several go in one group and one message, which waits for one RCU grace
 /// period, not one for each (50 pairs: 47 ms instead of 1,332).
 pub fn remove_links(socket: &mut Socket, indexes: &[u32]) -> Result<()> {
     // a group that nobody else uses at this moment
-    let group = 0x6e6e_0000 | (rustix::process::getpid().as_raw_pid().cast_unsigned() & 0xffff);
+    let group = MARK | (rustix::process::getpid().as_raw_pid().cast_unsigned() & 0xffff);
     let mut batch = Batch::default();
     match indexes {
         [] => return Ok(()),
@@ -285,13 +300,14 @@ pub fn rename_back(socket: &mut Socket, index: u32, name: &LinkName) -> Result<(
 
 /// Makes links of these names that lead nowhere, for trying things out in a throw-away namespace.
 pub fn add_placeholders(socket: &mut Socket, names: &[&LinkName]) -> Result<()> {
+    const FAILED: &str = "failed to make links in a throw-away namespace";
     let mut batch = Batch::default();
     for (n, name) in names.iter().enumerate() {
         let pair = LinkMessageBuilder::<LinkVeth>::new(name.as_str(), &format!("placeholder{n}"));
         batch.push((), RouteNetlinkMessage::NewLink(pair.build()), NLM_F_CREATE | NLM_F_EXCL);
     }
-    match socket.request(batch)?.into_iter().next() {
-        Some(((), refusal)) => Err(refusal).context("failed to make links in a throw-away namespace"),
+    match socket.request(batch).context(FAILED)?.into_iter().next() {
+        Some(((), refusal)) => Err(refusal).context(FAILED),
         None => Ok(()),
     }
 }

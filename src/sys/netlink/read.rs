@@ -36,6 +36,7 @@ pub struct KernelLink {
     /// The address of the hardware, where there is any.
     pub hardware: Option<Mac>,
     pub mtu: u32,
+    pub group: u32,
     /// Administratively up.
     pub up: bool,
     /// The other side of the cable, or of the pair, is up too.
@@ -71,6 +72,7 @@ impl From<LinkMessage> for KernelLink {
                 LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
                 LinkAttribute::PermAddress(bytes) => link.hardware = bytes.try_into().ok().map(Mac),
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::Controller(index) if index != 0 => link.master = Some(index),
                 LinkAttribute::Link(index) => link.peer = Some(index),
                 LinkAttribute::LinkNetNsId(_) => link.elsewhere = true,
@@ -103,11 +105,12 @@ fn port_state(port: &[InfoBridgePort]) -> Option<PortState> {
 }
 
 fn get_link(socket: &mut Socket, request: LinkMessage, what: &str) -> Result<Option<KernelLink>> {
-    match socket.get(RouteNetlinkMessage::GetLink(request))? {
+    let failed = || format!("failed to look up {what}");
+    match socket.get(RouteNetlinkMessage::GetLink(request)).with_context(failed)? {
         Ok(RouteNetlinkMessage::NewLink(message)) => Ok(Some(message.into())),
         Ok(_) => bail!("the kernel answered a question for {what} with something else"),
         Err(refusal) if refusal.errno == Errno::NODEV => Ok(None),
-        Err(refusal) => Err(refusal).with_context(|| format!("failed to look up {what}")),
+        Err(refusal) => Err(refusal).with_context(failed),
     }
 }
 

@@ -24,6 +24,8 @@ use rustix::{
     net::{RecvFlags, SendFlags, sockopt},
 };
 
+use crate::sys::fault;
+
 /// How long the kernel may take for one answer. It answers at once, but RTNL can be held by others (thousands of links going).
 const ANSWER: Duration = Duration::from_secs(30);
 /// Answers are parsed from one buffer; the kernel's dump buffers are 32 KiB at most (`netlink_dump`), single messages less.
@@ -79,9 +81,10 @@ impl<T> Batch<T> {
         self.parts.push((what, at));
     }
 
+    /// What the requests are for.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+    pub fn whats(&self) -> impl ExactSizeIterator<Item = &T> {
+        self.parts.iter().map(|(what, _)| what)
     }
 }
 
@@ -116,7 +119,7 @@ impl Socket {
 
     fn of(protocol: isize) -> Result<Self> {
         let open = || -> io::Result<NetlinkSocket> {
-            let socket = NetlinkSocket::new(protocol)?;
+            let socket = fault::look(format_args!("open a netlink socket"), || NetlinkSocket::new(protocol))?;
             // the texts are a help, not a need: kernels before 4.12 do without
             let _ = socket.set_ext_ack(true);
             let _ = socket.set_cap_ack(true);
@@ -153,8 +156,9 @@ impl Socket {
                 sent.push(Some(what));
                 end = next;
             }
-            self.send(&batch.bytes[begin..end])?;
-            for (sequence, refusal) in self.answers(self.sequence)? {
+            let fault = fault::batch(&mut batch.bytes[begin..end], |bytes| self.send(bytes))?;
+            let fault = fault.map(|(sequence, errno)| (sequence, Refusal { errno, text: String::new() }));
+            for (sequence, refusal) in fault.into_iter().chain(self.answers(self.sequence)?) {
                 let index = sequence.wrapping_sub(first) as usize;
                 if let Some(what) = sent.get_mut(index).and_then(Option::take) {
                     refused.push((what, refusal));
@@ -166,7 +170,7 @@ impl Socket {
 
     fn send(&self, bytes: &[u8]) -> Result<()> {
         let sent = loop {
-            match rustix::net::send(&self.inner, bytes, SendFlags::empty()) {
+            match fault::look(format_args!("send"), || rustix::net::send(&self.inner, bytes, SendFlags::empty())) {
                 Err(Errno::INTR) => {}
                 other => break other,
             }
@@ -180,7 +184,7 @@ impl Socket {
 
     fn receive(&mut self) -> Result<usize> {
         loop {
-            match rustix::net::recv(&self.inner, &mut self.buffer[..], RecvFlags::TRUNC) {
+            match fault::look(format_args!("receive"), || rustix::net::recv(&self.inner, &mut self.buffer[..], RecvFlags::TRUNC)) {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => bail!("the kernel did not answer a netlink request within {} s", ANSWER.as_secs()),
                 Err(e) => return Err(io::Error::from(e)).context("failed to receive a netlink answer"),
@@ -213,6 +217,9 @@ impl Socket {
 
     /// Asks for one object; none where the kernel says that there is no such thing.
     pub fn get<M: NetlinkSerializable + NetlinkDeserializable>(&mut self, request: M) -> Result<Result<M, Refusal>> {
+        if let Err(errno) = fault::question(format_args!("get"), || Ok(())) {
+            return Ok(Err(Refusal { errno, text: String::new() }));
+        }
         let mut bytes = Vec::new();
         append(&mut bytes, request, NLM_F_REQUEST);
         self.sequence = self.sequence.wrapping_add(1);
@@ -251,12 +258,15 @@ impl Socket {
     }
 
     fn dump_once<M: NetlinkSerializable + NetlinkDeserializable>(&mut self, request: M) -> Result<(Vec<M>, bool)> {
+        if let Err(errno) = fault::question(format_args!("dump"), || Ok(())) {
+            return Err(Refusal { errno, text: String::new() }).context("failed to read from the kernel");
+        }
         let mut bytes = Vec::new();
         append(&mut bytes, request, NLM_F_REQUEST | NLM_F_DUMP);
         self.sequence = self.sequence.wrapping_add(1);
         bytes[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
         self.send(&bytes)?;
-        let (mut objects, mut disturbed) = (Vec::new(), false);
+        let (mut objects, mut disturbed) = (Vec::new(), fault::disturbs());
         loop {
             let n = self.receive()?;
             for message in messages(&self.buffer[..n]) {
@@ -287,7 +297,7 @@ impl Monitor {
     /// Subscribes to multicast groups (`RTNLGRP_…`) of the calling thread's network namespace.
     pub fn open(groups: &[u32]) -> Result<Self> {
         let open = || -> io::Result<NetlinkSocket> {
-            let mut socket = NetlinkSocket::new(NETLINK_ROUTE)?;
+            let mut socket = fault::look(format_args!("open a netlink monitor"), || NetlinkSocket::new(NETLINK_ROUTE))?;
             socket.bind_auto()?;
             for group in groups {
                 socket.add_membership(*group)?;
@@ -304,7 +314,7 @@ impl Monitor {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
         let mut fds: Vec<PollFd> = monitors.iter().map(|m| PollFd::new(&m.inner, PollFlags::IN)).collect();
-        match poll(&mut fds, Some(&timeout)) {
+        match fault::look(format_args!("poll"), || poll(&mut fds, Some(&timeout))) {
             Ok(0) => return Ok(false),
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(io::Error::from(e)).context("failed to wait for netlink events"),
@@ -312,7 +322,8 @@ impl Monitor {
         let mut sink = [0; 8192];
         for monitor in monitors {
             loop {
-                match rustix::net::recv(&monitor.inner, &mut sink[..], RecvFlags::DONTWAIT) {
+                match fault::look(format_args!("receive events"), || rustix::net::recv(&monitor.inner, &mut sink[..], RecvFlags::DONTWAIT))
+                {
                     Ok(_) | Err(Errno::NOBUFS | Errno::INTR) => {}
                     Err(Errno::AGAIN) => break,
                     Err(e) => return Err(io::Error::from(e)).context("failed to receive netlink events"),
