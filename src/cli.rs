@@ -56,6 +56,9 @@ pub enum Command {
     Down(Down),
     /// Runs a command inside a namespace, which stays up meanwhile; without a command, a shell.
     Exec(Exec),
+    /// Turns namespaces made by ifupdown, ip(8) in scripts and edited units, systemd-named-netns or wg-netns into a configuration. Exit
+    /// code 3 if something is not in it.
+    Import(Import),
     /// Prints a script for a shell that completes arguments, also names of namespaces.
     Completions(Completions),
     /// Waits until a namespace has its addresses by DHCP; what netns-online@NAME.service runs.
@@ -159,6 +162,26 @@ pub struct Exec {
     /// The command and its arguments; $SHELL if there is none.
     #[arg(value_name = "CMD", trailing_var_arg = true, allow_hyphen_values = true, value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    netns-networkd import --dry-run                       what it would write, and what to do then\n  \
+    netns-networkd import                                 writes it; changes nothing else\n  \
+    netns-networkd import --from /mnt/old --output /tmp   from a copy of another host")]
+pub struct Import {
+    /// Reads the files of a host below this folder, instead of this host's.
+    #[arg(long, value_name = "ROOT")]
+    pub from: Option<PathBuf>,
+    /// Writes into this folder instead of /etc/netns-networkd.
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Shows what would be written; writes nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replaces what an earlier import wrote, or somebody else.
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ pub mod diff;
 pub mod doctor;
 pub mod error;
 pub mod graph;
+pub mod import;
 pub mod lease;
 pub mod model;
 pub mod plan;

@@ -209,7 +209,7 @@ fn every_command_is_documented() {
 /// Whoever reads a schema finds what each field means, and a word of each command in docs/commands.md finds its schema.
 fn every_json_field_is_described() {
     let text = document("docs/commands.md");
-    for name in ["status", "list", "doctor", "check", "sync", "error"] {
+    for name in ["status", "list", "doctor", "check", "sync", "import", "error"] {
         schema::walk(&schema::schema(name), "$", &mut |path, schema| {
             for (field, inner) in schema.get("properties").and_then(|p| p.as_object()).into_iter().flatten() {
                 assert!(inner.get("description").is_some(), "docs/schema/{name}.json: {path}.{field} has no description");

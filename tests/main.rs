@@ -25,6 +25,7 @@ mod host_exec;
 mod host_failures;
 mod host_faults;
 mod host_graph;
+mod host_import;
 mod host_keys;
 mod host_live;
 mod host_main;
@@ -38,6 +39,7 @@ mod host_sockets;
 mod host_status;
 mod host_sync;
 mod host_units;
+mod import;
 mod inside;
 mod laws;
 mod netns;
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         host_failures::trials,
         host_keys::trials,
         host_graph::trials,
+        host_import::trials,
         host_live::trials,
         host_faults::trials,
         host_main::trials,
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         host_status::trials,
         host_sync::trials,
         host_units::trials,
+        import::trials,
         inside::trials,
         laws::trials,
         netns::trials,

@@ -10,6 +10,7 @@ pub mod completions;
 mod doctor;
 mod exec;
 mod graph;
+mod import;
 mod list;
 mod prune;
 mod rollback;
@@ -108,8 +109,8 @@ pub fn misused(error: &clap::Error, json: bool) -> ExitCode {
 }
 
 fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
-    if !context.root.is_host() && !matches!(command, Command::Check(_) | Command::Sync(_)) {
-        bail!("only check and sync work on an image; this command is for the running host");
+    if !context.root.is_host() && !matches!(command, Command::Check(_) | Command::Sync(_) | Command::Import(_)) {
+        bail!("only check, sync and import work on an image; this command is for the running host");
     }
     match command {
         Command::Check(args) => check::run(context, &args),
@@ -137,6 +138,7 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
             Ok(done(context, Outcome { warnings, ..Outcome::default() }))
         }
         Command::Exec(args) => exec::run(context, args),
+        Command::Import(args) => import::run(context, args),
         Command::Completions(args) => completions::run(&args),
         Command::Online(args) => dhcp::online(&args.name).map(|()| done(context, Outcome::default())),
         Command::DhcpEvent(args) => dhcp::event(&args.name, &fs::environment()).map(|()| done(context, Outcome::default())),

@@ -31,14 +31,7 @@ use crate::{
 ///
 /// [`config::Faults`] for what is wrong in the files, and the kernel's words for a file that cannot be read.
 pub fn read_config(root: &Root) -> Result<Config> {
-    let mut candidates = Vec::new();
-    for directory in load::SEARCH_PATH {
-        for entry in fs::list(&root.at(directory))? {
-            let masked = entry.target.as_deref() == Some(Path::new("/dev/null"));
-            candidates.push(load::Candidate { path: entry.path, masked });
-        }
-    }
-    let mut config = read_files(&load::select(candidates))?;
+    let mut config = read_files(&config_files(root)?)?;
     // faults name the file where it is; what is written names it where it will be when the image runs
     let netns = config.namespaces.values_mut().map(|namespace| &mut namespace.netns);
     let of_netns = netns.flat_map(|netns| std::iter::once(&mut netns.source).chain(netns.places.values_mut()));
@@ -49,14 +42,28 @@ pub fn read_config(root: &Root) -> Result<Config> {
     Ok(config)
 }
 
+/// Lists the files of the configuration, in the order in which they count.
+pub fn config_files(root: &Root) -> Result<Vec<PathBuf>> {
+    let mut candidates = Vec::new();
+    for directory in load::SEARCH_PATH {
+        for entry in fs::list(&root.at(directory))? {
+            let masked = entry.target.as_deref() == Some(Path::new("/dev/null"));
+            candidates.push(load::Candidate { path: entry.path, masked });
+        }
+    }
+    Ok(load::select(candidates))
+}
+
 /// Reads and checks some files as if they were the whole configuration.
 pub fn read_files(paths: &[PathBuf]) -> Result<Config> {
-    let mut files = Vec::new();
-    for path in paths {
-        let bytes = fs::read_bytes(path)?.with_context(|| format!("failed to read {}: no such file", path.display()))?;
-        files.push(SourceFile { path: path.display().to_string(), bytes });
-    }
-    Ok(config::parse(&files)?)
+    let files: Result<Vec<SourceFile>> = paths.iter().map(|path| source_file(path)).collect();
+    Ok(config::parse(&files?)?)
+}
+
+/// Reads one file for the configuration.
+pub fn source_file(path: &Path) -> Result<SourceFile> {
+    let bytes = fs::read_bytes(path)?.with_context(|| format!("failed to read {}: no such file", path.display()))?;
+    Ok(SourceFile { path: path.display().to_string(), bytes })
 }
 
 /// Observes the files that are desired and those that are ours.

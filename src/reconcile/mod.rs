@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod exec;
 mod former;
 pub mod host;
+pub mod import;
 mod keep;
 mod keys;
 pub mod netns;

@@ -18,7 +18,10 @@ use serde::{Deserialize, Serialize};
 pub use facts::{Facts, NetnsFacts, UnitFacts};
 pub use findings::{Drift, DriftKind, Orphan, OrphanKind, Waiting};
 pub use list::{List, ListEntry};
-pub use outcome::{Check, Document, Failure, Outcome, Place as ConfigurationPlace, Planned, PlannedFile, Reason, waitings};
+pub use outcome::{
+    Check, Document, Failure, Imported, ImportedFile, Left, Outcome, Place as ConfigurationPlace, Planned, PlannedFile, Reason,
+    Step as ImportStep, waitings,
+};
 
 use crate::model::{LinkName, Mac, Netns, NetnsName, PortVlans, Route, RouteType, Scope};
 

@@ -7,7 +7,7 @@ use crate::{
     config::{self, Faults},
     diff::Change,
     error::{self, Refused},
-    plan::{Pending, Plan, Step},
+    plan::{self, Pending, Plan},
 };
 
 /// One document.
@@ -119,6 +119,43 @@ pub struct Check {
     pub bridges: usize,
 }
 
+/// What `import` made of a host's files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    pub dry_run: bool,
+    pub namespaces: Vec<String>,
+    pub files: Vec<ImportedFile>,
+    pub left: Vec<Left>,
+    pub steps: Vec<Step>,
+}
+
+/// A file that `import` writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedFile {
+    pub path: String,
+    pub content: String,
+}
+
+/// A line that is not in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    pub text: String,
+    pub why: String,
+    /// It is not needed any more, or stays where it is; otherwise a person has to look at it.
+    pub needless: bool,
+}
+
+/// A thing to do on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub text: String,
+    /// Commands of a shell.
+    pub commands: Vec<String>,
+}
+
 /// What `sync`, and any other command that changes something, did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -164,7 +201,7 @@ impl Planned {
             };
             Some(PlannedFile { path: path.display().to_string(), before: before.cloned(), after: after.cloned() })
         };
-        Self { steps: plan.steps.iter().map(Step::to_string).collect(), files: plan.changes.iter().filter_map(file).collect() }
+        Self { steps: plan.steps.iter().map(plan::Step::to_string).collect(), files: plan.changes.iter().filter_map(file).collect() }
     }
 }
 

@@ -67,6 +67,14 @@ pub fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// Reads a plain file, or one that a link leads to, as text; none if there is none, or something else, or more than `limit` bytes.
+pub fn read_small_text(path: &Path, limit: u64) -> Result<Option<String>> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() && found.len() <= limit => read_text(path),
+        _ => Ok(None),
+    }
+}
+
 /// Tells whether something other than a plain file stands at a path (a link, above all: `/dev/null` masks a file).
 #[must_use]
 pub fn is_special(path: &Path) -> bool {
@@ -105,6 +113,17 @@ pub fn list(directory: &Path) -> Result<Vec<Entry>> {
     }
     list.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(list)
+}
+
+/// Lists a folder; nothing where there is none, or a file.
+pub fn list_if_directory(path: &Path) -> Result<Vec<Entry>> {
+    if is_directory(path) == Some(true) { list(path) } else { Ok(Vec::new()) }
+}
+
+/// Tells whether a link stands at a path.
+#[must_use]
+pub fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
 }
 
 /// The environment of this process, as far as it is text.

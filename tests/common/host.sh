@@ -121,6 +121,9 @@ need_space() { # DIR MEGABYTES VARIABLE
 # --- the root file system --------------------------------------------------------------------------------
 
 PACKAGES=systemd,systemd-sysv,dbus,iproute2,iputils-ping,curl,nginx-light,lighttpd,python3-minimal,nftables,procps,netcat-openbsd,dhcpcd-base,dnsmasq-base
+# Not installed, for they would take links: a test that wants them has dpkg unpack what is in $DEBS.
+LATER=(ifupdown bridge-utils)
+DEBS=/usr/local/share/debs
 
 # $PACKAGES and the functions below are the recipe: a change of any rebuilds every root file system.
 # Valid-Until: a mirror that stands still, as build machines often have, is good enough; signatures are checked.
@@ -128,6 +131,9 @@ make_rootfs() { # SUITE DIR MIRROR
     mmdebstrap --mode=root --variant=minbase --include="$PACKAGES" \
         --aptopt='Acquire::Check-Valid-Until "false"' --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --customize-hook="chroot \"\$1\" apt-get clean" \
+        --customize-hook="chroot \"\$1\" apt-get -qq -y --no-install-recommends --download-only install ${LATER[*]}" \
+        --customize-hook="mkdir -p \"\$1$DEBS\" && cp \"\$1\"/var/cache/apt/archives/*.deb \"\$1$DEBS\"" \
         "$1" "$2" "$3"
 }
 
@@ -175,7 +181,7 @@ customize_rootfs() { # DIR
 }
 
 recipe_hash() {
-    { echo "$PACKAGES"; declare -f make_rootfs customize_rootfs; } | sha256sum | cut -c1-12
+    { echo "$PACKAGES ${LATER[*]} $DEBS"; declare -f make_rootfs customize_rootfs; } | sha256sum | cut -c1-12
 }
 
 # The mirror this machine uses itself; apt parses both kinds of sources.list for us.

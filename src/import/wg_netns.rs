@@ -1,0 +1,194 @@
+//! Profiles of dadevel/wg-netns: `/etc/wireguard/NAME.json`. Those in YAML are named, and not read.
+
+use serde_json::{Map, Value};
+
+use super::{
+    Note, Origin,
+    changeover::quote,
+    host::Host,
+    ip::{ip, prefix, text},
+    world::{Fact, Kind, Route, add},
+};
+
+const FOLDER: &str = "/etc/wireguard";
+
+pub fn read(host: &mut Host<'_>) {
+    for suffix in ["yaml", "yml"] {
+        for path in host.files.matching(&format!("{FOLDER}/*.{suffix}")) {
+            let why = "YAML is not read: make JSON of it, `python3 -c 'import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)'`";
+            host.notes.push(Note::missed(Origin::new(&path, 1), &path, why));
+        }
+    }
+    for path in host.files.matching(&format!("{FOLDER}/*.json")) {
+        let Some(content) = host.files.get(&path).map(str::to_owned) else { continue };
+        match serde_json::from_str::<Value>(&content) {
+            Ok(Value::Object(profile)) => Profile { host, path: &path, content: &content, netns: String::new() }.read(&profile),
+            Ok(_) => host.notes.push(Note::missed(Origin::new(&path, 1), &path, "this is no profile")),
+            Err(why) => host.notes.push(Note::missed(Origin::new(&path, why.line().max(1)), &path, format!("this is no JSON: {why}"))),
+        }
+    }
+}
+
+struct Profile<'p, 'h, 'f> {
+    host: &'h mut Host<'f>,
+    path: &'p str,
+    content: &'p str,
+    netns: String,
+}
+
+impl Profile<'_, '_, '_> {
+    /// Finds the line that has a word first: JSON does not tell where its values stand.
+    fn place(&self, word: &str) -> Origin {
+        let line = self.content.lines().position(|line| line.contains(word)).unwrap_or(0);
+        Origin::new(self.path, line + 1)
+    }
+
+    fn missed(&mut self, key: &str, why: &str) {
+        // a command, or a key, is not repeated here
+        let note = Note::missed(self.place(&format!("\"{key}\"")), key, why);
+        self.host.notes.push(note);
+    }
+
+    fn fact<T>(&self, value: T, word: &str) -> Fact<T> {
+        Fact { value, from: self.place(word) }
+    }
+
+    fn read(mut self, profile: &Map<String, Value>) {
+        let Some(name) = profile.get("name").and_then(Value::as_str) else { return self.missed("name", "a profile has a name") };
+        name.clone_into(&mut self.netns);
+        let from = self.place("\"name\"");
+        let netns = self.host.world.netns(name);
+        netns.from.push(from);
+        netns.makers.push(format!("wg-netns@{name}.service"));
+        for (key, value) in profile {
+            match key.replace('_', "-").as_str() {
+                "name" | "managed" => {}
+                "dns-server" | "dns-servers" => {
+                    for server in strings(value) {
+                        match ip(&server) {
+                            Ok(address) => {
+                                let from = self.place(&server);
+                                add(&mut self.host.world.netns(name).dns, address, from);
+                            }
+                            Err(_) => self.missed(key, "a resolver is an address"),
+                        }
+                    }
+                }
+                "interfaces" => {
+                    for (number, interface) in value.as_array().into_iter().flatten().enumerate() {
+                        if let Value::Object(interface) = interface {
+                            self.interface(number, interface);
+                        }
+                    }
+                }
+                "pre-up" | "post-up" | "pre-down" | "post-down" => {
+                    self.missed(key, "commands when a namespace comes and goes are units, bound to netns@");
+                }
+                _ => self.missed(key, "the configuration has nothing for it"),
+            }
+        }
+    }
+
+    fn interface(&mut self, number: usize, interface: &Map<String, Value>) {
+        let Some(name) = interface.get("name").and_then(Value::as_str) else { return self.missed("interfaces", "an interface has a name") };
+        let netns = self.netns.clone();
+        let from = self.place(&format!("\"{name}\""));
+        let link = self.host.world.make(Some(&netns), name, Kind::Wireguard, &from);
+        // what it takes when it is not told
+        let default = Value::from(1420);
+        let mtu = interface.get("mtu").unwrap_or(&default);
+        self.host.world.links[link].mtu = Some(self.fact(plain(mtu), "\"mtu\""));
+        for (key, value) in interface {
+            match key.replace('_', "-").as_str() {
+                "name" | "mtu" | "public-key" => {}
+                "address" => {
+                    for address in strings(value) {
+                        match prefix(&address) {
+                            Ok(new) => {
+                                let from = self.place(&address);
+                                add(&mut self.host.world.links[link].addresses, new, from);
+                            }
+                            Err(_) => self.missed(key, "this is no address"),
+                        }
+                    }
+                }
+                "private-key" => {
+                    let path = format!("{FOLDER}/{netns}-{name}.key");
+                    let fact = self.fact(text(&path), &format!("\"{key}\""));
+                    self.host.world.links[link].keys.insert("private-key-file", fact);
+                    self.key_step(&format!("[\"interfaces\"][{number}][\"{key}\"]"), &path);
+                }
+                "listen-port" | "fwmark" => {
+                    let zero = plain(value) == "0";
+                    let fact = self.fact(plain(value), &format!("\"{key}\""));
+                    if !zero {
+                        self.host.world.links[link].keys.insert(if key.starts_with('f') { "fwmark" } else { "listen-port" }, fact);
+                    }
+                }
+                "peers" => {
+                    for (peer, value) in value.as_array().into_iter().flatten().enumerate() {
+                        if let Value::Object(value) = value {
+                            self.peer(link, name, (number, peer), value);
+                        }
+                    }
+                }
+                _ => self.missed(key, "the configuration has nothing for it"),
+            }
+        }
+    }
+
+    fn peer(&mut self, link: usize, name: &str, (interface, number): (usize, usize), peer: &Map<String, Value>) {
+        let mut keys = Vec::new();
+        let get = |key: &str| peer.get(key).or_else(|| peer.get(&key.replace('-', "_")));
+        let public = get("public-key").map(plain).unwrap_or_default();
+        keys.push(format!("public-key = {}", text(&public)));
+        for (key, value) in peer {
+            match key.replace('_', "-").as_str() {
+                "name" | "public-key" | "routes" => {}
+                "preshared-key" => {
+                    let path = format!("{FOLDER}/{}-{name}-{number}.psk", self.netns);
+                    keys.push(format!("preshared-key-file = {}", text(&path)));
+                    self.key_step(&format!("[\"interfaces\"][{interface}][\"peers\"][{number}][\"{key}\"]"), &path);
+                }
+                "endpoint" if plain(value).parse::<std::net::SocketAddr>().is_ok() => {
+                    keys.push(format!("endpoint = {}", text(&plain(value))));
+                }
+                "endpoint" => self.missed(key, "the configuration takes an address and a port: look the name up"),
+                "persistent-keepalive" if plain(value) == "0" => {}
+                "persistent-keepalive" => keys.push(format!("keepalive = {}", plain(value).parse::<u32>().unwrap_or_default())),
+                "allowed-ips" => {
+                    keys.push(format!("allowed-ips = [{}]", strings(value).iter().map(|ip| text(ip)).collect::<Vec<_>>().join(", ")));
+                }
+                _ => self.missed(key, "the configuration has nothing for it"),
+            }
+        }
+        let fact = self.fact(format!("{{ {} }}", keys.join(", ")), &public);
+        self.host.world.links[link].peers.push(fact);
+        for network in get("routes").filter(|routes| !routes.is_null()).or_else(|| get("allowed-ips")).map(strings).unwrap_or_default() {
+            let to = Some(network.clone()).filter(|to| to != "0.0.0.0/0" && to != "::/0");
+            let route = Route { to, is_ipv6: network.contains(':'), ..Route::default() };
+            let from = self.place(&network);
+            add(&mut self.host.world.links[link].routes, route, from);
+        }
+    }
+
+    /// Has a key taken out of the profile: it stands in a file of its own, never in the configuration. wg-netns is Python, so that is there.
+    fn key_step(&mut self, at: &str, path: &str) {
+        let program = format!("import json, sys; print(json.load(open(sys.argv[1])){at})");
+        let command = format!("python3 -c {} {} | install -Dm600 /dev/stdin {}", quote(&program), quote(self.path), quote(path));
+        self.host.world.keys.push(command);
+    }
+}
+
+/// A string or a number as text.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(list) => list.iter().map(plain).collect(),
+        Value::Null => Vec::new(),
+        value => vec![plain(value)],
+    }
+}
