@@ -408,7 +408,7 @@ impl Host<'_> {
                 _ => return missed(format!("the configuration has no '{word}' of a rule")),
             }
         }
-        add(&mut self.world.netns(&netns).rules, format!("{{ {} }}", keys.join(", ")), at.from.clone());
+        add(&mut self.world.netns(&netns).rules, inline(&keys), at.from.clone());
         if any {
             return missed(format!(
                 "it is there, for both families: a rule without an address is not for IPv{} alone",
@@ -444,6 +444,14 @@ fn namespace(word: &str) -> Result<Option<String>, Left> {
 /// Writes a string as TOML does.
 pub fn text(value: &str) -> String {
     toml::Value::String(value.to_owned()).to_string()
+}
+
+/// Writes an inline table; what is said twice counts as it is said last.
+pub fn inline(keys: &[String]) -> String {
+    let name = |key: &String| key.split(' ').next().map(str::to_owned);
+    let last = |at: usize| !keys.iter().skip(at + 1).any(|later| name(later) == keys.get(at).and_then(name));
+    let keys: Vec<&str> = keys.iter().enumerate().filter(|(at, _)| last(*at)).map(|(_, key)| key.as_str()).collect();
+    format!("{{ {} }}", keys.join(", "))
 }
 
 pub fn number(word: &str) -> Result<String, Left> {

@@ -3,7 +3,7 @@
 use super::{
     commands::{At, Done, Left, Words, missed, switch},
     host::Host,
-    ip::{ip, length, number, prefix, text},
+    ip::{inline, ip, length, number, prefix, text},
     world::{Address, Fact, Kind, Route},
 };
 
@@ -233,6 +233,6 @@ pub fn wg(host: &mut Host<'_>, at: &At, words: &mut Words<'_>) -> Done {
         };
         host.world.links[link].keys.insert(key.0, fact(key.1));
     }
-    host.world.links[link].peers.extend(peers.into_iter().map(|keys| fact(format!("{{ {} }}", keys.join(", ")))));
+    host.world.links[link].peers.extend(peers.into_iter().map(|keys| fact(inline(&keys))));
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::{
     Note, Origin,
     changeover::quote,
     host::Host,
-    ip::{ip, prefix, text},
+    ip::{inline, ip, prefix, text},
     world::{Fact, Kind, Route, add},
 };
 
@@ -162,7 +162,7 @@ impl Profile<'_, '_, '_> {
                 _ => self.missed(key, "the configuration has nothing for it"),
             }
         }
-        let fact = self.fact(format!("{{ {} }}", keys.join(", ")), &public);
+        let fact = self.fact(inline(&keys), &public);
         self.host.world.links[link].peers.push(fact);
         for network in get("routes").filter(|routes| !routes.is_null()).or_else(|| get("allowed-ips")).map(strings).unwrap_or_default() {
             let to = Some(network.clone()).filter(|to| to != "0.0.0.0/0" && to != "::/0");
