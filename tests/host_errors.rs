@@ -102,10 +102,8 @@ fn networkds_view_is_in_it(suite: Suite) {
     };
     let (unreadable, masked, wrong) = (netdev(0), netdev(1), netdev(2));
     let parts = [
-        failed(0, 6)
-            + &format!(
-                "  note: networkd, which runs as user systemd-network, cannot read {unreadable}: its mode is 0600\n  hint: `chmod 644 {unreadable}`, then `networkctl reload`\n"
-            ),
+        failed(0, 6) + &format!("  note: networkd, which runs as user systemd-network, cannot read {unreadable}: its mode is 0600\n"),
+        format!("  hint: `chmod 644 {unreadable}`, then `networkctl reload`\n"),
         failed(1, 14)
             + &format!(
                 "  note: {masked} is masked: it is empty, or a link to /dev/null\n  hint: `rm {masked}`, then `netns-networkd sync`\n"

@@ -28,6 +28,8 @@ const BRIDGE: &str = "[bridge.br0]\naddresses = [\"10.90.0.1/24\", \"fd5a::1/64\
 /// t-svc does not run, t-other does in its namespace; a stranger's namespace and links are there, too.
 fn lab(suite: Suite) -> Lab {
     let lab = Lab::new(suite);
+    // what tests before this one have left on this host
+    let _ = lab.run(&["netns-networkd", "prune"]).ok();
     lab.services(&[("t-svc.service", "8000"), ("t-other.service", "8000")]);
     lab.config(&format!("{BRIDGE}{BOX}{OTHER}"));
     lab.sync_changes(&[]);

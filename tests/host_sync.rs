@@ -625,7 +625,7 @@ fn image_is_prepared_offline(suite: Suite) {
     for verb in ["up", "down", "online", "dhcp-event"] {
         assert_eq!(
             run(&[verb, "web"]).fails(1).stderr,
-            "error: only check and sync work on an image; this command is for the running host\n"
+            "error: only check, sync and import work on an image; this command is for the running host\n"
         );
     }
     // an image that is laid over a host is what sync on it would have made

@@ -122,7 +122,7 @@ impl Run<'_> {
                 }
                 other => Some(other.to_string()),
             };
-            line.into_iter().for_each(|line| (self.tell)(Event::Done(line)));
+            line.into_iter().for_each(|line| self.say(line));
         }
         staged.finish()?;
         let by_dhcp = situation.desired.clients.keys().filter(|name| plan_is_about_dns(plan, name));
@@ -175,7 +175,7 @@ impl Run<'_> {
                 let mut failures = Failures::default();
                 for (unit, outcome) in self.bus()?.restart(&units)? {
                     if outcome.is_ok() && (!is_own(&unit) || units.contains(&unit)) {
-                        (self.tell)(Event::Done(format!("restart {unit}")));
+                        self.say(format!("restart {unit}"));
                     }
                     failures.add(outcome);
                 }
@@ -199,7 +199,7 @@ impl Run<'_> {
     pub(super) fn converge(&mut self, name: &NetnsName, situation: &Situation) -> Result<()> {
         let Some(wanted) = situation.desired.netns.get(name) else { return Ok(()) };
         for change in netns::converge(name, wanted.clone(), netns::Reach::Live)? {
-            (self.tell)(Event::Done(Change::Netns { name: name.clone(), change }.to_string()));
+            self.say(Change::Netns { name: name.clone(), change }.to_string());
         }
         Ok(())
     }

@@ -107,6 +107,8 @@ pub(super) struct Run<'a> {
     /// What that was.
     pub(super) unseen: Vec<String>,
     pub(super) done: Done,
+    /// Some of it has been told.
+    said: bool,
 }
 
 /// What a run has done so far.
@@ -160,6 +162,7 @@ impl<'a> Run<'a> {
             no_bus: false,
             unseen: Vec::new(),
             done: Done::Nothing,
+            said: false,
         }
     }
 
@@ -167,10 +170,16 @@ impl<'a> Run<'a> {
         let outcome = self.rounds();
         match (self.done > Done::Nothing, &self.target, self.options.confirm) {
             (true, Some(_), _) => outcome.context("hint: `netns-networkd rollback` takes the rest back"),
-            (true, None, None) => outcome.context("hint: what is said to be done stays; `netns-networkd sync` does the rest"),
+            (true, None, None) if self.said => outcome.context("hint: what is said to be done stays; `netns-networkd sync` does the rest"),
             // the one who waits for an answer says what becomes of it
-            (true, None, Some(_)) | (false, ..) => outcome,
+            (true, None, _) | (false, ..) => outcome,
         }
+    }
+
+    /// Tells of something that was changed.
+    pub(super) fn say(&mut self, line: String) {
+        self.said = true;
+        (self.tell)(Event::Done(line));
     }
 
     fn rounds(&mut self) -> Result<Outcome> {

@@ -16,7 +16,7 @@ pub enum Suite {
     Bookworm,
     /// systemd 257
     Trixie,
-    /// Whatever is newest: all tests when asked for, else those in [`ON_SID`].
+    /// Whatever is newest, when asked for: it changes by the day.
     Sid,
 }
 
@@ -44,31 +44,6 @@ impl fmt::Display for Suite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-/// What runs on sid, too, in every run: the main job, adoption, live change, hardening, and the way back. The next systemd comes there
-/// first. `NETNS_TEST_SUITES` overrides it.
-const ON_SID: [&str; 5] = [
-    "host_main::two_services_share_a_namespace",
-    "host_sync::live_change_of_a_running_namespace",
-    "host_sync::running_service_is_adopted_with_restart",
-    "host_units::hardened_services_run_inside",
-    "host_confirm::what_nobody_confirms_goes_back",
-];
-
-pub fn is_on_sid(test: &str) -> bool {
-    ON_SID.contains(&test) && std::env::var_os("NETNS_TEST_SUITES").is_none()
-}
-
-/// Builds sid's root file system, or says why there is none; once.
-pub fn build_sid() -> Result<(), String> {
-    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
-    let build = || {
-        let output = run("", &["timeout", "100", HOST_SH, "rootfs", Suite::Sid.name()]);
-        let last = output.stderr.lines().last().unwrap_or_default();
-        if output.code == 0 { Ok(()) } else { Err(format!("exit code {}: {last}", output.code)) }
-    };
-    BUILT.get_or_init(build).clone()
 }
 
 /// A booted host with systemd and systemd-networkd, and an uplink `eno1` without a default route.

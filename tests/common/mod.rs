@@ -44,8 +44,7 @@ macro_rules! trials {
     };
 }
 
-/// Makes a trial for each suite of each function, which takes a [`Suite`]: `units::starts::trixie` and so on; and a tolerant one on
-/// sid for those in [`host::ON_SID`].
+/// Makes a trial for each suite of each function, which takes a [`Suite`]: `units::starts::trixie` and so on.
 #[macro_export]
 macro_rules! suite_trials {
     ($($test:ident),+ $(,)?) => {{
@@ -56,7 +55,6 @@ macro_rules! suite_trials {
                 move || $test(suite),
             ));)+
         }
-        $(trials.extend($crate::common::trial_on_sid(concat!(module_path!(), "::", stringify!($test)), $test));)+
         trials
     }};
 }
@@ -101,24 +99,6 @@ pub fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
         catch_unwind(AssertUnwindSafe(test)).map_err(|_| LAST_PANIC.take())?;
         Ok(SKIPPED.take().map_or(Completion::Completed, Completion::ignored_with))
     })
-}
-
-/// Names a test that also runs on sid, of those in [`host::ON_SID`]. What fails there is told and is no failure: sid changes by the
-/// day, and may have no root file system to build at all.
-pub fn trial_on_sid(name: &str, test: impl FnOnce(Suite) + Send + 'static) -> Option<Trial> {
-    let name = name.strip_prefix("suite::").unwrap_or(name);
-    if !host::is_on_sid(name) {
-        return None;
-    }
-    Some(Trial::ignorable_test(format!("{name}::sid"), move || {
-        let failure = host::build_sid().and_then(|()| {
-            IN_TRIAL.set(true);
-            catch_unwind(AssertUnwindSafe(|| test(Suite::Sid))).map_err(|_| LAST_PANIC.take())
-        });
-        let Err(failure) = failure else { return Ok(Completion::Completed) };
-        eprintln!("\n!!! FAILED ON SID (this does not count; make test-sid runs all tests there):\n{failure}\n");
-        Ok(Completion::ignored_with(format!("FAILED ON SID: {}", failure.lines().next().unwrap_or_default())))
-    }))
 }
 
 /// Keeps where and why a trial panicked for the runner's list of failures, instead of printing it among the others' lines.
