@@ -312,7 +312,8 @@ fn one_that_does_not_start_again_is_reported(suite: Suite) {
     let said = lab.sync(&["--restart"]).fails(1);
     assert_eq!(
         said.stderr,
-        "error: failed to restart t-bad.service: systemd says 'failed'\n  hint: `journalctl -b -u t-bad.service` shows why\n"
+        "error: failed to restart t-bad.service: systemd says 'failed'\n  hint: what is said to be done stays; `netns-networkd sync` does the rest\n  \
+         hint: `journalctl -b -u t-bad.service` shows why\n"
     );
     assert!(said.stdout.ends_with("\nrestart t-good.service\n"), "{said}");
     assert_eq!(lab.netns_of("t-good"), lab.named_netns("box"), "the other one is where it should be");
