@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::ColorChoice;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Tells whether standard output and standard error take colours. `NO_COLOR` (no-color.org) counts for `auto`.
 #[must_use]
@@ -171,12 +172,19 @@ pub fn ask(question: &str, limit: Duration) -> Result<Answer> {
 
 /// Does something at Ctrl-C (SIGINT), and ends the program with the exit code that it gives.
 pub fn on_interrupt(work: impl FnOnce() -> u8 + Send + 'static) {
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        if runtime.is_ok_and(|runtime| runtime.block_on(tokio::signal::ctrl_c()).is_ok()) {
-            std::process::exit(work().into());
-        }
+    let (ready, is_ready) = mpsc::channel();
+    thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async move {
+            let Ok(mut interrupts) = signal(SignalKind::interrupt()) else { return };
+            let _ = ready.send(());
+            if interrupts.recv().await.is_some() {
+                std::process::exit(work().into());
+            }
+        });
     });
+    // until then it would end the program without a word; a thread that cannot do it lets go of the channel
+    let _ = is_ready.recv();
 }
 
 #[cfg(test)]
