@@ -268,8 +268,12 @@ fn a_slow_sync_leaves_time_to_answer(suite: Suite) {
     let _ = lab.sync(&["--restart", "--confirm", "2"]).ok();
     let _ = lab.sh("sleep 1; netns-networkd confirm; rm /run/t-slow").ok();
     assert_eq!(
-        lab.sh("systemctl show -P ActiveState -P NRestarts netns-networkd-rollback; systemctl --failed --no-legend").ok().stdout,
-        "0\ninactive\n"
+        lab.sh(
+            "for each in ActiveState NRestarts; do systemctl show -P $each netns-networkd-rollback; done; systemctl --failed --no-legend"
+        )
+        .ok()
+        .stdout,
+        "inactive\n0\n"
     );
     lab.sync_nothing();
 }
