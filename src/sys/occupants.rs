@@ -3,13 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::unix::fs::MetadataExt,
     path::Path,
 };
 
 use anyhow::{Context, Result};
 
-use super::{fault, netns};
+use super::{
+    fault,
+    netns::{self, identity},
+    processes::unit_of,
+};
 use crate::model::NetnsName;
 
 /// Who is in one namespace.
@@ -52,7 +55,7 @@ impl Occupants {
 
 /// Lists who is in namespaces. Processes that cannot be looked at are left out: root sees all, others their own.
 pub fn occupants(names: &[NetnsName]) -> Result<BTreeMap<NetnsName, Occupants>> {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+    let unit_of = |pid: u32| unit_of(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?);
     let wanted: BTreeMap<_, &NetnsName> = names.iter().filter_map(|name| Some((identity(&netns::path(name))?, name))).collect();
     if wanted.is_empty() {
         return Ok(BTreeMap::new());
@@ -91,17 +94,6 @@ pub fn occupants(names: &[NetnsName]) -> Result<BTreeMap<NetnsName, Occupants>> 
 #[must_use]
 pub fn is_own(unit: &str) -> bool {
     ["netns@", "netns-hold@", "netns-dhcp@", "netns-online@"].iter().any(|own| unit.starts_with(own))
-}
-
-/// Gives the unit that a process is of: the first in the path of its control group that is no slice.
-fn unit_of(pid: u32) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    // of the one hierarchy, or of systemd's own among several (cgroups(7)); the other may be without units
-    let is_its = |line: &&str| line.starts_with("0::") || line.contains(":name=systemd:");
-    let is_unit = |part: &&str| [".service", ".scope", ".socket"].iter().any(|suffix| part.ends_with(suffix));
-    let unit = text.lines().filter(is_its).find_map(|line| line.split('/').find(is_unit))?;
-    // systemd puts it before names that would be those of the kernel's own files
-    Some(unit.strip_prefix('_').unwrap_or(unit).to_owned())
 }
 
 /// Tells whether systemd has a unit up: as long as it does, this link is there for the journal. Without a bus, as `down` needs it.

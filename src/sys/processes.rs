@@ -43,12 +43,17 @@ pub fn own_unit() -> Option<String> {
     unit_of(&fs::read_to_string("/proc/self/cgroup").ok()?)
 }
 
-/// Gives the unit of a control group: `0::/system.slice/postfix.service`, also where its processes are in groups below.
-fn unit_of(groups: &str) -> Option<String> {
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let is_unit = |part: &&str| part.rsplit_once('.').is_some_and(|(_, kind)| ["service", "scope"].contains(&kind));
+/// Gives the unit of a control group: `0::/system.slice/postfix.service`, also where its processes are in groups below. Takes the text of
+/// /proc/PID/cgroup.
+pub(super) fn unit_of(groups: &str) -> Option<String> {
+    // of the one hierarchy, or of systemd's own among several (cgroups(7)); the one may be without units then
+    let of = |is_its: fn(&str) -> bool| groups.lines().filter(move |line| is_its(line));
+    let is_unit = |part: &&str| part.rsplit_once('.').is_some_and(|(_, kind)| ["service", "scope", "socket"].contains(&kind));
     // a user's own manager runs in a service of the system, with units of its own below
-    path.split('/').find(is_unit).map(str::to_owned)
+    let unit = |line: &str| line.split('/').find(is_unit).map(str::to_owned);
+    let unit = of(|line| line.starts_with("0::")).chain(of(|line| line.contains(":name=systemd:"))).find_map(unit)?;
+    // systemd puts it before names that would be those of the kernel's own files
+    Some(unit.strip_prefix('_').unwrap_or(&unit).to_owned())
 }
 
 /// Opens the network namespace of a process.
@@ -75,6 +80,9 @@ mod tests {
             ("0::/system.slice/postfix.service\n", Some("postfix.service")),
             ("1:name=systemd:/x.service\n0::/system.slice/system-a.slice/a@b.service/sub\n", Some("a@b.service")),
             ("0::/user.slice/user-0.slice/session-3.scope\n", Some("session-3.scope")),
+            ("2:cpu:/\n1:name=systemd:/system.slice/a.service\n0::/\n", Some("a.service")),
+            ("0::/system.slice/dbus.socket\n", Some("dbus.socket")),
+            ("0::/system.slice/_cpu.service\n", Some("cpu.service")),
             ("0::/\n", None),
             ("", None),
         ] {
