@@ -349,7 +349,8 @@ impl<'a> Run<'a> {
         let services = services.filter_map(|service| UnitName::parse(service).ok());
         let names: BTreeSet<UnitName> = desired.units.keys().chain(&former_units).cloned().chain(services).collect();
         let names: Vec<UnitName> = names.into_iter().collect();
-        let loaded = if names.is_empty() || !has_bus { HashMap::new() } else { self.bus()?.units(&names)? };
+        let remember = !self.options.dry_run && !self.only_looks;
+        let loaded = if names.is_empty() || !has_bus { HashMap::new() } else { self.bus()?.units_again(&names, remember)? };
         observed.units = host::units(&loaded, &observed.files, &desired, &netns::named(&running)?);
         align_units(&mut observed, &mut desired, &loaded, &former_units);
         let mut left = BTreeSet::new();

@@ -1,8 +1,9 @@
 //! D-Bus: systemd's manager and networkd's. Connected when needed; every call has a deadline.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     future::Future,
+    path::PathBuf,
     process::Command,
     time::Duration,
 };
@@ -13,7 +14,9 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 
 use super::{fault, terminal::Waiting};
 use crate::model::{LinkName, NetnsName, UnitName};
+use memory::{Known, Memory, Stamp};
 
+mod memory;
 mod restart;
 
 /// For a question: both daemons answer at once, but may be busy loading units.
@@ -64,6 +67,8 @@ trait Systemd {
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     /// `ListUnitsByNames(in as names, out a(ssssssouso) units)`: loads those that are not loaded.
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
+    /// `RefUnit(in s name)`: keeps it loaded as long as this connection lasts.
+    fn ref_unit(&self, name: &str) -> zbus::Result<()>;
     /// `ResetFailedUnit(in s name)`.
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     /// `ListUnitsByPatterns(in as states, in as patterns, out a(ssssssouso) units)`: those that are loaded.
@@ -368,16 +373,21 @@ impl Bus {
         if names.is_empty() {
             return Ok(HashMap::new());
         }
-        let units: Vec<String> = names.iter().map(|name| format!("netns@{name}.service")).collect();
-        let units: Vec<&str> = units.iter().map(String::as_str).collect();
-        let listed = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&units).await })?;
-        let mut found = HashMap::new();
-        for some in names.iter().zip(listed).collect::<Vec<_>>().chunks(AT_ONCE) {
+        // one that is not loaded does not run, and nobody that is loaded is bound to it
+        let listed = self.ask("list units", async {
+            SystemdProxy::new(&self.connection).await?.list_units_by_patterns(&[], &["netns@*.service"]).await
+        })?;
+        let inactive = NetnsUnit { active_state: "inactive".to_owned(), ..NetnsUnit::default() };
+        let mut found: HashMap<NetnsName, NetnsUnit> = names.iter().map(|name| (name.clone(), inactive.clone())).collect();
+        let name_of = |unit: &ListedUnit| NetnsName::parse(unit.0.strip_prefix("netns@")?.strip_suffix(".service")?).ok();
+        let loaded = listed.into_iter().filter_map(|unit| Some((name_of(&unit)?, unit)));
+        let loaded: Vec<_> = loaded.filter(|(name, _)| found.contains_key(name)).collect();
+        for some in loaded.chunks(AT_ONCE) {
             let reading: Vec<_> =
                 some.iter().map(|(_, (.., path, _, _, _))| self.runtime.spawn(bound_by(self.connection.clone(), path.clone()))).collect();
             let read = self.ask("read the properties of units", all(reading))?;
             for ((name, (_, _, _, active_state, ..)), bound_by) in some.iter().zip(read) {
-                found.insert((*name).clone(), NetnsUnit { active_state: active_state.clone(), bound_by });
+                found.insert(name.clone(), NetnsUnit { active_state: active_state.clone(), bound_by });
             }
         }
         Ok(found)
@@ -414,32 +424,85 @@ impl Bus {
 
     /// Gives the state of units, loading them where need be; templates, which are never loaded, are left out.
     pub fn units(&self, names: &[UnitName]) -> Result<HashMap<UnitName, LoadedUnit>> {
-        let listable: Vec<&str> = names.iter().filter(|n| !n.is_template()).map(UnitName::as_str).collect();
-        if listable.is_empty() {
-            return Ok(HashMap::new());
+        let read = self.read_units(names.iter().filter(|name| !name.is_template()))?;
+        Ok(read.into_iter().map(|(name, _, unit)| (name, unit)).collect())
+    }
+
+    /// Gives the state of units as [`Bus::units`] does, of those that are not loaded as it was when somebody last asked, if no file of
+    /// any unit has changed since. What it has to ask for it remembers if told to.
+    pub fn units_again(&self, names: &[UnitName], remember: bool) -> Result<HashMap<UnitName, LoadedUnit>> {
+        let Some(stamp) = self.stamp(names) else { return self.units(names) };
+        let mut memory = Memory::read(&stamp);
+        let loaded = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_patterns(&[], &[]).await })?;
+        let loaded: BTreeSet<&str> = loaded.iter().map(|unit| unit.0.as_str()).collect();
+        let remembered = |name: &UnitName| {
+            memory.units.get(name.as_str()).filter(|known| !loaded.contains(name.as_str()) && !loaded.contains(known.id.as_str()))
+        };
+        let names = names.iter().filter(|name| !name.is_template());
+        let (known, others): (Vec<_>, Vec<_>) = names.map(|name| (name, remembered(name))).partition(|(_, known)| known.is_some());
+        let mut units: HashMap<UnitName, LoadedUnit> =
+            known.into_iter().filter_map(|(name, known)| Some((name.clone(), known?.unit()))).collect();
+        let (mut news, asked) = (Vec::new(), others.into_iter().map(|(name, _)| name));
+        for (name, id, unit) in self.read_units(asked)? {
+            if remember && !loaded.contains(id.as_str()) && !unit.running {
+                news.push((name.to_string(), Known::of(id, unit.clone())));
+            }
+            units.insert(name, unit);
         }
-        let listed = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(&listable).await })?;
-        let mut units = HashMap::new();
-        let listed: Vec<_> = listable.iter().zip(listed).collect();
-        for some in listed.chunks(AT_ONCE) {
+        if !news.is_empty() {
+            memory.units.extend(news);
+            memory.write();
+        }
+        Ok(units)
+    }
+
+    /// Looks at what systemd makes units of; none if it cannot be told from what it has made of them.
+    fn stamp(&self, names: &[UnitName]) -> Option<Stamp> {
+        let asked = self.ask("ask systemd where it has units from", async {
+            let path = zbus::ObjectPath::try_from("/org/freedesktop/systemd1").map_err(zbus::Error::from)?.into();
+            let manager = Properties::of(&self.connection, path).await?;
+            let folders: Vec<String> = manager.list(MANAGER, "UnitPath").await?;
+            let reloaded: Option<u64> = manager.value(MANAGER, "UnitsLoadTimestamp").await?;
+            let booted: Option<u64> = manager.value(MANAGER, "UnitsLoadStartTimestamp").await?;
+            Ok((folders, reloaded, booted))
+        });
+        let (folders, reloaded, booted) = asked.ok()?;
+        // 0 until the first reload; an older systemd does not know
+        let loaded = reloaded?.max(booted?);
+        let folders: Vec<PathBuf> = folders.into_iter().map(PathBuf::from).collect();
+        (!folders.is_empty()).then(|| Stamp::of(&folders, loaded, names)).flatten()
+    }
+
+    /// Reads units, each with its own name where it was asked for by an alias.
+    fn read_units<'a>(&self, names: impl Iterator<Item = &'a UnitName>) -> Result<Vec<(UnitName, String, LoadedUnit)>> {
+        let names: Vec<&str> = names.map(UnitName::as_str).collect();
+        let mut units = Vec::new();
+        for some in names.chunks(AT_ONCE) {
+            // or systemd reads the files again for each question: what nobody needs it forgets at once
+            let kept = some.iter().map(|name| self.runtime.spawn(keep_loaded(self.connection.clone(), (*name).to_owned())));
+            self.ask("keep units loaded", all(kept.collect()))?;
+            let listed = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(some).await })?;
             // systemd answers in the order of the question, with an alias under its canonical name
             let reading: Vec<_> = some
                 .iter()
-                .filter_map(|(name, listed)| {
-                    let (name, (_, _, load_state, active_state, sub_state, _, path, ..)) = (UnitName::parse(name).ok()?, listed);
-                    let unit = LoadedUnit {
-                        load_state: load_state.clone(),
-                        active_state: active_state.clone(),
-                        sub_state: sub_state.clone(),
-                        running: active_state != "inactive" && active_state != "failed",
-                        ..LoadedUnit::default()
-                    };
-                    Some(self.runtime.spawn(read_unit(self.connection.clone(), path.clone(), name, unit)))
+                .zip(listed)
+                .filter_map(|(name, (id, _, load_state, active_state, sub_state, _, path, ..))| {
+                    let running = active_state != "inactive" && active_state != "failed";
+                    let unit = LoadedUnit { load_state, active_state, sub_state, running, ..LoadedUnit::default() };
+                    Some(self.runtime.spawn(read_unit(self.connection.clone(), path, UnitName::parse(name).ok()?, id, unit)))
                 })
                 .collect();
             units.extend(self.ask("read the properties of units", all(reading))?);
         }
         Ok(units)
+    }
+}
+
+/// Has systemd keep a unit for as long as this connection lasts. Who may not ask for that goes on without.
+async fn keep_loaded(connection: Connection, name: String) -> zbus::Result<()> {
+    match SystemdProxy::new(&connection).await?.ref_unit(&name).await {
+        Err(zbus::Error::MethodError(..)) => Ok(()),
+        other => other,
     }
 }
 
@@ -491,6 +554,8 @@ struct Properties(fdo::PropertiesProxy<'static>);
 
 /// The interface of what every unit has.
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
+/// That of systemd itself.
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
 impl Properties {
     async fn of(connection: &Connection, path: OwnedObjectPath) -> zbus::Result<Self> {
@@ -526,8 +591,9 @@ async fn read_unit(
     connection: Connection,
     path: OwnedObjectPath,
     name: UnitName,
+    id: String,
     mut unit: LoadedUnit,
-) -> zbus::Result<(UnitName, LoadedUnit)> {
+) -> zbus::Result<(UnitName, String, LoadedUnit)> {
     let kind = interface_of(name.is_socket());
     let properties = Properties::of(&connection, path).await?;
     unit.binds_to = properties.list(UNIT, "BindsTo").await?;
@@ -551,7 +617,7 @@ async fn read_unit(
             unit.main_pid = properties.value(kind, "MainPID").await?.filter(|pid| *pid != 0);
         }
     }
-    Ok((name, unit))
+    Ok((name, id, unit))
 }
 
 async fn read_files(connection: Connection, path: OwnedObjectPath, is_socket: bool) -> zbus::Result<UnitFiles> {

@@ -12,6 +12,7 @@
 # A host is an overlay on the cached root file system. All its state is under $STATE/NAME, a tmpfs, and all
 # its processes are in a cgroup of its own. NETNS_TEST_OWNER is the PID that a host dies with: once that is
 # gone, the next boot of any host removes this one. NETNS_TEST_SEED is a folder laid over the root before the boot.
+# NETNS_TEST_DISK is a folder for what the host writes, for who measures fsync(2), which costs a tmpfs nothing.
 set -euo pipefail
 shopt -s nullglob
 
@@ -274,7 +275,11 @@ boot() { # NAME SUITE
     # shellcheck disable=SC2064 # now: it is local
     trap "boot_failed $name" EXIT
     mkdir -p "$dir"
-    mount -t tmpfs -o size=1G,mode=0755 netns-networkd-test "$dir"
+    if [[ -n ${NETNS_TEST_DISK:-} ]]; then
+        mount --bind "$NETNS_TEST_DISK" "$dir"
+    else
+        mount -t tmpfs -o size=1G,mode=0755 netns-networkd-test "$dir"
+    fi
     echo "${NETNS_TEST_OWNER:-}" >"$dir/owner"
     mkdir "$dir/upper" "$dir/work" "$dir/root"
     mount -t overlay -o "lowerdir=$lower,upperdir=$dir/upper,workdir=$dir/work" netns-networkd-test "$dir/root" ||
