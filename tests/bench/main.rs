@@ -1,11 +1,21 @@
 //! `make bench`: how long the product takes, beside the least that the kernel needs and beside what people use today.
 //!
-//! No test: it never fails by a time. Parts: `netns` (`up` and `down` in a throw-away host), `host` (`sync` and the others on a booted
-//! one), `boot` (services at the start of a host). Results: tables on standard output, `results.json` and curves in the folder given.
+//! No test: it never fails by a time. Tables go to standard output, results and curves into the folder `target/speed`.
+//!
+//!     make bench BENCH='netns --rounds 50 --sizes 1,100'
 
+mod clock;
+#[allow(dead_code, unused_imports, unused_macros)]
+#[path = "../common/mod.rs"]
+mod common;
+mod netns;
 mod report;
 
-use std::path::PathBuf;
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use report::Report;
 
@@ -19,4 +29,52 @@ pub struct Options {
     pub sizes: Vec<u32>,
 }
 
-fn main() {}
+const USAGE: &str = "usage: [netns] [--bin FILE] [--rounds N] [--sizes N,N]";
+
+fn main() {
+    let mut options = Options {
+        bin: Path::new(common::REPO).join("target/release/netns-networkd"),
+        rounds: 30,
+        sizes: vec![1, 100, 500, 1000],
+    };
+    let mut parts = Vec::new();
+    let mut words = env::args().skip(1).filter(|word| word != "--bench");
+    while let Some(word) = words.next() {
+        let mut value = || words.next().unwrap_or_else(|| panic!("{USAGE}"));
+        match word.as_str() {
+            "--bin" => options.bin = value().into(),
+            "--rounds" => options.rounds = value().parse().expect(USAGE),
+            "--sizes" => options.sizes = value().split(',').map(|size| size.parse().expect(USAGE)).collect(),
+            "netns" => parts.push(word),
+            _ => panic!("{USAGE}"),
+        }
+    }
+    options.bin = options.bin.canonicalize().unwrap_or_else(|error| panic!("{}: {error}: run make build first", options.bin.display()));
+    let folder = Path::new(common::REPO).join("target/speed");
+    fs::create_dir_all(&folder).expect("create target/speed");
+    let mut report = Report {
+        date: output(&["date", "-u", "+%F %H:%M UTC"]),
+        machine: format!("{}, {} CPUs ({})", output(&["uname", "-sr"]), output(&["nproc"]), cpu()),
+        product: format!("{}, {}", output(&[&options.bin.to_string_lossy(), "--version"]), output(&["git", "describe", "--always", "--dirty"])),
+        ..Report::default()
+    };
+    let all = parts.is_empty();
+    if all || parts.iter().any(|part| part == "netns") {
+        netns::run(&options, &folder, &mut report);
+    }
+    fs::write(folder.join("results.json"), serde_json::to_string_pretty(&report).expect("JSON")).expect("write the results");
+    let table = report.table();
+    fs::write(folder.join("results.md"), &table).expect("write the results");
+    println!("{table}");
+}
+
+fn output(command: &[&str]) -> String {
+    let output = Command::new(command[0]).args(&command[1..]).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn cpu() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name.to_owned()));
+    name.unwrap_or_default()
+}
