@@ -6,7 +6,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use crate::common::{Sandbox, Shell};
+use crate::common::Shell;
 use crate::report::Measure;
 
 /// Compiles floor.c. `gcc` is what Rust links with anyway.
@@ -24,7 +24,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub fn start(host: &Sandbox, floor: &Path) -> Self {
+    pub fn start(host: &impl Shell, floor: &Path) -> Self {
         let enter = host.enter();
         let mut child = Command::new(&enter[0])
             .args(&enter[1..])

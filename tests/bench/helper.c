@@ -1,8 +1,7 @@
 /* What runs inside the booted host of a benchmark: small and static, so that it takes nothing of what is measured.
  *
- *   helper measure CMD...         runs CMD; prints microseconds on the clock, of CPU, the most memory in KiB, its exit code
  *   helper listen PORT            takes connections and closes them: the smallest service that can be reached
- *   helper reach ADDRESS:PORT...  waits until every address answers; prints the microseconds that took
+ *   helper reach ADDRESS:PORT...  waits until every address answers
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -11,9 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,22 +23,6 @@ static long long now(void) {
 static void die(const char *what) {
 	fprintf(stderr, "helper: %s: %s\n", what, strerror(errno));
 	exit(125);
-}
-
-static int measure(char **command) {
-	long long start = now();
-	/* vfork: the memory of a forked child would count as the command's */
-	pid_t pid = vfork();
-	if (pid == 0) {
-		execvp(command[0], command);
-		_exit(127);
-	}
-	int status;
-	struct rusage used;
-	if (pid < 0 || wait4(pid, &status, 0, &used) < 0) die(command[0]);
-	long long cpu = (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000LL + used.ru_utime.tv_usec + used.ru_stime.tv_usec;
-	fprintf(stderr, "measured %lld %lld %ld %d\n", now() - start, cpu, used.ru_maxrss, WIFEXITED(status) ? WEXITSTATUS(status) : 255);
-	return 0;
 }
 
 static void listen_on(const char *port) {
@@ -92,14 +73,12 @@ static int reach(int count, char **targets) {
 			if (!error) done[i] = 1, left--;
 		}
 	}
-	fprintf(stderr, "measured %lld 0 0 0\n", now() - start);
 	return 0;
 }
 
 int main(int argc, char **argv) {
-	if (argc > 2 && !strcmp(argv[1], "measure")) return measure(argv + 2);
 	if (argc > 2 && !strcmp(argv[1], "listen")) listen_on(argv[2]);
 	if (argc > 2 && !strcmp(argv[1], "reach")) return reach(argc - 2, argv + 2);
-	fprintf(stderr, "helper measure CMD... | listen PORT | reach ADDRESS:PORT...\n");
+	fprintf(stderr, "helper listen PORT | reach ADDRESS:PORT...\n");
 	return 2;
 }

@@ -4,10 +4,12 @@
 //!
 //!     make bench BENCH='netns --rounds 50 --sizes 1,100'
 
+mod boot;
 mod clock;
 #[allow(dead_code, unused_imports, unused_macros)]
 #[path = "../common/mod.rs"]
 mod common;
+mod host;
 mod netns;
 mod report;
 
@@ -29,14 +31,11 @@ pub struct Options {
     pub sizes: Vec<u32>,
 }
 
-const USAGE: &str = "usage: [netns] [--bin FILE] [--rounds N] [--sizes N,N]";
+const USAGE: &str = "usage: [netns] [host] [boot] [--bin FILE] [--rounds N] [--sizes N,N]";
 
 fn main() {
-    let mut options = Options {
-        bin: Path::new(common::REPO).join("target/release/netns-networkd"),
-        rounds: 30,
-        sizes: vec![1, 100, 500, 1000],
-    };
+    let mut options =
+        Options { bin: Path::new(common::REPO).join("target/release/netns-networkd"), rounds: 30, sizes: vec![1, 100, 500, 1000] };
     let mut parts = Vec::new();
     let mut words = env::args().skip(1).filter(|word| word != "--bench");
     while let Some(word) = words.next() {
@@ -45,7 +44,7 @@ fn main() {
             "--bin" => options.bin = value().into(),
             "--rounds" => options.rounds = value().parse().expect(USAGE),
             "--sizes" => options.sizes = value().split(',').map(|size| size.parse().expect(USAGE)).collect(),
-            "netns" => parts.push(word),
+            "netns" | "host" | "boot" => parts.push(word),
             _ => panic!("{USAGE}"),
         }
     }
@@ -55,17 +54,28 @@ fn main() {
     let mut report = Report {
         date: output(&["date", "-u", "+%F %H:%M UTC"]),
         machine: format!("{}, {} CPUs ({})", output(&["uname", "-sr"]), output(&["nproc"]), cpu()),
-        product: format!("{}, {}", output(&[&options.bin.to_string_lossy(), "--version"]), output(&["git", "describe", "--always", "--dirty"])),
+        product: format!(
+            "{}, {}",
+            output(&[&options.bin.to_string_lossy(), "--version"]),
+            output(&["git", "describe", "--always", "--dirty"])
+        ),
         ..Report::default()
     };
     let all = parts.is_empty();
     if all || parts.iter().any(|part| part == "netns") {
         netns::run(&options, &folder, &mut report);
     }
+    if all || parts.iter().any(|part| part == "host") {
+        host::run(&options, &folder, &mut report);
+    }
+    if all || parts.iter().any(|part| part == "boot") {
+        boot::run(&options, &folder, &mut report);
+    }
     fs::write(folder.join("results.json"), serde_json::to_string_pretty(&report).expect("JSON")).expect("write the results");
     let table = report.table();
     fs::write(folder.join("results.md"), &table).expect("write the results");
     println!("{table}");
+    common::stop_all_hosts();
 }
 
 fn output(command: &[&str]) -> String {
