@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         hand_written_units_need_no_services_key,
         hold_keeps_a_namespace_up,
         template_instances_share_the_drop_in,
+        settings_that_sync_remembers_and_that_change_are_found,
         socket_unit_listens_inside,
         dns_is_the_namespaces_own,
         resolv_conf_of_the_host_may_be_anything,
@@ -218,6 +219,47 @@ fn template_instances_share_the_drop_in(suite: Suite) {
     lab.assert_answers("fd28::2", "8001");
     let _ = lab.sync(&["--restart"]).ok();
     assert_eq!(lab.netns_of("t-tpl@01"), lab.host_netns());
+}
+
+/// What systemd has not loaded is not asked for again, unless a file of a unit has changed.
+fn settings_that_sync_remembers_and_that_change_are_found(suite: Suite) {
+    let memory = "/run/netns-networkd/units.json";
+    let lab = Lab::new(suite);
+    lab.services(&[("t-svc.service", "8000")]);
+    lab.config(&with_services("services = [\"t-svc\"]"));
+    lab.sync_changes(&[]);
+    let remembered = lab.read_file(memory);
+    assert!(remembered.contains("t-svc.service"), "{remembered}");
+    // a run with nothing to do remembers no more
+    lab.sync_nothing();
+    assert_eq!(lab.read_file(memory), remembered);
+    // one that believes what it remembers says so
+    lab.write_file(memory, &remembered.replace("/run/netns/box", "/run/netns/other"));
+    let found = lab.sync(&["--dry-run"]).fails(3).stdout;
+    assert!(found.contains("t-svc.service"), "{found}");
+    lab.write_file(memory, "{");
+    lab.sync_nothing();
+
+    let other = "/etc/systemd/system/t-svc.service.d/60-other.conf";
+    for reload in [true, false] {
+        lab.write_file(other, "[Service]\nNetworkNamespacePath=/proc/1/ns/net\n");
+        if reload {
+            lab.systemctl(&["daemon-reload"]);
+        }
+        let said = lab.sync(&[]).fails(4);
+        assert!(said.stderr.contains("its effective NetworkNamespacePath= is '/proc/1/ns/net'"), "{said}");
+        let _ = lab.run(&["rm", other]).ok();
+        if reload {
+            lab.systemctl(&["daemon-reload"]);
+        }
+        lab.sync_nothing();
+    }
+    // what runs is looked at, whatever is remembered
+    lab.start(&["t-svc"]);
+    lab.sync_nothing();
+    lab.assert_answers("10.40.0.2", "8000");
+    lab.stop(&["t-svc"]);
+    lab.sync_nothing();
 }
 
 fn socket_unit_listens_inside(suite: Suite) {

@@ -33,25 +33,27 @@ pub fn run(options: &Options, folder: &Path, report: &mut Report) {
 
 /// A host of its own, with its files on a disk, the product, and the clock.
 pub struct Booted {
-    pub host: FreshHost,
     pub clock: Clock,
-    disk: PathBuf,
+    pub host: FreshHost,
+    // after the host, which stands on it
+    _disk: Disk,
 }
 
-impl Drop for Booted {
+/// A folder for a host's files.
+struct Disk(PathBuf);
+
+impl Drop for Disk {
     fn drop(&mut self) {
-        // the host's own mounts on it go when the host does, after this
-        let _ = fs::rename(&self.disk, self.disk.with_extension("old"));
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
 /// Boots a trixie host with the product as it is packaged.
 pub fn boot(options: &Options, folder: &Path, name: &str) -> Booted {
-    let disk = folder.join(format!("host-{name}"));
-    let _ = fs::remove_dir_all(&disk);
-    let _ = fs::remove_dir_all(disk.with_extension("old"));
-    fs::create_dir_all(&disk).expect("make a folder for the host's files");
-    let host = Host::on_disk(Suite::Trixie, &format!("bench-{name}"), &disk.to_string_lossy());
+    let disk = Disk(folder.join(format!("host-{name}")));
+    let _ = fs::remove_dir_all(&disk.0);
+    fs::create_dir_all(&disk.0).expect("make a folder for the host's files");
+    let host = Host::on_disk(Suite::Trixie, &format!("bench-{name}"), &disk.0.to_string_lossy());
     let root = host.root();
     let install = Command::new("make")
         .args(["-s", "-C", REPO, "install", "PREFIX=/usr", &format!("DESTDIR={root}"), &format!("BIN={}", options.bin.display())])
@@ -62,7 +64,7 @@ pub fn boot(options: &Options, folder: &Path, name: &str) -> Booted {
     let built = Command::new("gcc").args(["-O2", "-Wall", "-static", "tests/bench/helper.c", "-o", &helper]).current_dir(REPO).status();
     assert!(built.expect("start gcc").success(), "gcc cannot compile tests/bench/helper.c");
     let clock = Clock::start(&*host, Path::new("/usr/local/bin/floor"));
-    Booted { host, clock, disk }
+    Booted { clock, host, _disk: disk }
 }
 
 /// The configuration of namespaces from 1 on: one interface, both families, both gateways, one service each.
@@ -90,7 +92,7 @@ pub fn quiet(line: &str) -> Vec<String> {
 }
 
 fn measure(options: &Options, folder: &Path, report: &mut Report, size: u32) {
-    let Booted { host, clock, disk: _ } = &mut boot(options, folder, &size.to_string());
+    let Booted { clock, host, .. } = &mut boot(options, folder, &size.to_string());
     let units = format!(
         "for n in {{1..{size}}}; do printf '[Service]\\nType=exec\\nExecStart=/usr/local/bin/helper listen %d\\n' $((8000 + n)) \
          >/etc/systemd/system/t-svc$n.service; done; systemctl daemon-reload"
