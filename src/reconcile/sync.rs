@@ -18,7 +18,7 @@ use crate::{
     model::{File, HostLink, LinkName, Netns, NetnsName, Place, Provenance, Seen, State, Unit, UnitName},
     plan::{Pending, Plan, Reload, Request, Step, plan},
     sys::{
-        bus::{Bus, LoadedUnit},
+        bus::{Bus, LoadedUnit, Memory},
         fs::{self, Lock, Root},
         manifest::Manifest,
         netlink::{GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS, GROUP_LINK, Monitor},
@@ -93,6 +93,8 @@ pub(super) struct Run<'a> {
     pub(super) options: &'a Options,
     pub(super) config: &'a Config,
     bus: Option<Bus>,
+    /// What the last look has learned of units.
+    memory: Option<Memory>,
     pub(super) manifest: Manifest,
     pub(super) tell: &'a mut dyn FnMut(Event),
     /// What the host was, to go back to instead of the configuration.
@@ -153,6 +155,7 @@ impl<'a> Run<'a> {
             options,
             config,
             bus: None,
+            memory: None,
             manifest,
             tell,
             target: None,
@@ -235,6 +238,9 @@ impl<'a> Run<'a> {
         }
         if let Some(limit) = self.options.confirm.filter(|_| outcome.waits) {
             rollback::restart_timer(self.bus()?, limit)?;
+        }
+        if let Some(memory) = self.memory.take().filter(|_| !self.options.dry_run) {
+            memory.write();
         }
         Ok(outcome)
     }
@@ -349,8 +355,8 @@ impl<'a> Run<'a> {
         let services = services.filter_map(|service| UnitName::parse(service).ok());
         let names: BTreeSet<UnitName> = desired.units.keys().chain(&former_units).cloned().chain(services).collect();
         let names: Vec<UnitName> = names.into_iter().collect();
-        let remember = !self.options.dry_run && !self.only_looks;
-        let loaded = if names.is_empty() || !has_bus { HashMap::new() } else { self.bus()?.units_again(&names, remember)? };
+        let (loaded, memory) = if names.is_empty() || !has_bus { Default::default() } else { self.bus()?.units_again(&names)? };
+        self.memory = memory;
         observed.units = host::units(&loaded, &observed.files, &desired, &netns::named(&running)?);
         align_units(&mut observed, &mut desired, &loaded, &former_units);
         let mut left = BTreeSet::new();

@@ -14,7 +14,8 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, fdo, proxy};
 
 use super::{fault, terminal::Waiting};
 use crate::model::{LinkName, NetnsName, UnitName};
-use memory::{Known, Memory, Stamp};
+pub use memory::Memory;
+use memory::{Known, Stamp};
 
 mod memory;
 mod restart;
@@ -429,31 +430,28 @@ impl Bus {
     }
 
     /// Gives the state of units as [`Bus::units`] does, of those that are not loaded as it was when somebody last asked, if no file of
-    /// any unit has changed since. What it has to ask for it remembers if told to.
-    pub fn units_again(&self, names: &[UnitName], remember: bool) -> Result<HashMap<UnitName, LoadedUnit>> {
-        let Some(stamp) = self.stamp(names) else { return self.units(names) };
-        let mut memory = Memory::read(&stamp);
+    /// any unit has changed since. With it comes what is worth remembering now.
+    pub fn units_again(&self, names: &[UnitName]) -> Result<(HashMap<UnitName, LoadedUnit>, Option<Memory>)> {
+        let Some(stamp) = self.stamp(names) else { return Ok((self.units(names)?, None)) };
+        let mut memory = Memory::read(stamp);
         let loaded = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_patterns(&[], &[]).await })?;
         let loaded: BTreeSet<&str> = loaded.iter().map(|unit| unit.0.as_str()).collect();
-        let remembered = |name: &UnitName| {
-            memory.units.get(name.as_str()).filter(|known| !loaded.contains(name.as_str()) && !loaded.contains(known.id.as_str()))
-        };
-        let names = names.iter().filter(|name| !name.is_template());
-        let (known, others): (Vec<_>, Vec<_>) = names.map(|name| (name, remembered(name))).partition(|(_, known)| known.is_some());
-        let mut units: HashMap<UnitName, LoadedUnit> =
-            known.into_iter().filter_map(|(name, known)| Some((name.clone(), known?.unit()))).collect();
-        let (mut news, asked) = (Vec::new(), others.into_iter().map(|(name, _)| name));
-        for (name, id, unit) in self.read_units(asked)? {
-            if remember && !loaded.contains(id.as_str()) && !unit.running {
-                news.push((name.to_string(), Known::of(id, unit.clone())));
+        let (mut units, mut unknown) = (HashMap::new(), Vec::new());
+        for name in names.iter().filter(|name| !name.is_template()) {
+            match memory.units.get(name.as_str()).filter(|known| ![name.as_str(), &known.id].iter().any(|id| loaded.contains(id))) {
+                Some(known) => drop(units.insert(name.clone(), known.unit())),
+                None => unknown.push(name),
+            }
+        }
+        let mut news = false;
+        for (name, id, unit) in self.read_units(unknown.into_iter())? {
+            if !loaded.contains(id.as_str()) && !unit.running {
+                memory.units.insert(name.to_string(), Known::of(id, unit.clone()));
+                news = true;
             }
             units.insert(name, unit);
         }
-        if !news.is_empty() {
-            memory.units.extend(news);
-            memory.write();
-        }
-        Ok(units)
+        Ok((units, news.then_some(memory)))
     }
 
     /// Looks at what systemd makes units of; none if it cannot be told from what it has made of them.

@@ -20,11 +20,11 @@ use crate::{
 };
 
 /// Where it is: gone with the next boot.
-pub(super) const PATH: &str = "/run/netns-networkd/units.json";
+const PATH: &str = "/run/netns-networkd/units.json";
 
 /// What is known of units that are not loaded.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Memory {
+pub struct Memory {
     /// The files of all units when systemd was asked.
     stamp: String,
     pub(super) units: BTreeMap<String, Known>,
@@ -71,13 +71,13 @@ impl Known {
 
 impl Memory {
     /// Reads what is still true; nothing if that cannot be told.
-    pub(super) fn read(stamp: &Stamp) -> Self {
+    pub(super) fn read(stamp: Stamp) -> Self {
         let memory: Option<Self> = files::read_text(Path::new(PATH)).ok().flatten().and_then(|text| serde_json::from_str(&text).ok());
-        memory.filter(|memory| memory.stamp == stamp.hash).unwrap_or_else(|| Self { stamp: stamp.hash.clone(), ..Self::default() })
+        memory.filter(|memory| memory.stamp == stamp.hash).unwrap_or_else(|| Self { stamp: stamp.hash, units: BTreeMap::new() })
     }
 
     /// Writes it down; without it the next run asks again.
-    pub(super) fn write(&self) {
+    pub fn write(&self) {
         if let Ok(text) = serde_json::to_string(self) {
             let _ = files::write_volatile(Path::new(PATH), &text);
         }
