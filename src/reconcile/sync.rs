@@ -355,7 +355,7 @@ impl<'a> Run<'a> {
         let services = services.filter_map(|service| UnitName::parse(service).ok());
         let names: BTreeSet<UnitName> = desired.units.keys().chain(&former_units).cloned().chain(services).collect();
         let names: Vec<UnitName> = names.into_iter().collect();
-        let (loaded, memory) = if names.is_empty() || !has_bus { Default::default() } else { self.bus()?.units_again(&names)? };
+        let (loaded, memory) = if names.is_empty() || !has_bus { (HashMap::new(), None) } else { self.bus()?.units_again(&names)? };
         self.memory = memory;
         observed.units = host::units(&loaded, &observed.files, &desired, &netns::named(&running)?);
         align_units(&mut observed, &mut desired, &loaded, &former_units);

@@ -438,7 +438,7 @@ impl Bus {
         let loaded: BTreeSet<&str> = loaded.iter().map(|unit| unit.0.as_str()).collect();
         let (mut units, mut unknown) = (HashMap::new(), Vec::new());
         for name in names.iter().filter(|name| !name.is_template()) {
-            match memory.units.get(name.as_str()).filter(|known| ![name.as_str(), &known.id].iter().any(|id| loaded.contains(id))) {
+            match memory.units.get(name.as_str()).filter(|known| ![name.as_str(), known.id.as_str()].iter().any(|id| loaded.contains(id))) {
                 Some(known) => drop(units.insert(name.clone(), known.unit())),
                 None => unknown.push(name),
             }
@@ -457,8 +457,8 @@ impl Bus {
     /// Looks at what systemd makes units of; none if it cannot be told from what it has made of them.
     fn stamp(&self, names: &[UnitName]) -> Option<Stamp> {
         let asked = self.ask("ask systemd where it has units from", async {
-            let path = zbus::ObjectPath::try_from("/org/freedesktop/systemd1").map_err(zbus::Error::from)?.into();
-            let manager = Properties::of(&self.connection, path).await?;
+            let manager = fdo::PropertiesProxy::builder(&self.connection).destination("org.freedesktop.systemd1");
+            let manager = Properties(manager.path("/org/freedesktop/systemd1").build().await?);
             let folders: Vec<String> = manager.list(MANAGER, "UnitPath").await?;
             let reloaded: Option<u64> = manager.value(MANAGER, "UnitsLoadTimestamp").await?;
             let booted: Option<u64> = manager.value(MANAGER, "UnitsLoadStartTimestamp").await?;

@@ -102,14 +102,14 @@ impl Stamp {
     pub(super) fn of(folders: &[PathBuf], loaded: u64, names: &[UnitName]) -> Option<Self> {
         let mut hash = Sha256::new();
         let looked = fault::look(format_args!("read the folders of units"), || {
-            folders.iter().try_for_each(|folder| look_at(&mut hash, folder, loaded, names))
+            folders.iter().try_for_each(|folder| look_at(&mut hash, folder, loaded, names, true))
         });
         looked.ok()?;
         Some(Self { hash: hash.finalize().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")) })
     }
 }
 
-fn look_at(hash: &mut Sha256, folder: &Path, loaded: u64, names: &[UnitName]) -> std::io::Result<()> {
+fn look_at(hash: &mut Sha256, folder: &Path, loaded: u64, names: &[UnitName], is_top: bool) -> std::io::Result<()> {
     let generated = folder.starts_with("/run/systemd") && folder.to_string_lossy().starts_with(GENERATED);
     let mut entries = match fs::read_dir(folder) {
         Ok(entries) => entries.collect::<std::io::Result<Vec<_>>>()?,
@@ -134,11 +134,14 @@ fn look_at(hash: &mut Sha256, folder: &Path, loaded: u64, names: &[UnitName]) ->
         // a link to nothing is what it says
         let Some(found) = fs::metadata(&path).map(Some).or_else(|e| if kind.is_symlink() { Ok(None) } else { Err(e) })? else { continue };
         if found.is_dir() {
-            // drop-ins, and links that others want it
-            look_at(hash, &path, loaded, names)?;
+            // drop-ins, and links that others want it; systemd looks no deeper
+            if is_top {
+                look_at(hash, &path, loaded, names, false)?;
+            }
         } else if generated {
             hash.update(fs::read(&path)?);
-        } else {
+        } else if found.is_file() {
+            // not /dev/null, which is as old as the boot: the link says that
             add(hash, &found, loaded, false)?;
         }
     }
@@ -179,8 +182,8 @@ mod tests {
         let mut seen = vec![stamp(&folder).unwrap()];
         assert_eq!(stamp(&folder).unwrap(), seen[0]);
         let steps: [&dyn Fn(&Path) -> std::io::Result<()>; 6] = [
-            &|folder| fs::write(folder.join("a.service"), "[service]\n"),
-            &|folder| fs::write(folder.join("a.service.d/1.conf"), "[unit]\n"),
+            &|folder| fs::write(folder.join("a.service"), "[Service]\nNice=1\n"),
+            &|folder| fs::write(folder.join("a.service.d/1.conf"), "[Unit]\nAfter=b\n"),
             &|folder| fs::write(folder.join("a.service.d/2.conf"), ""),
             &|folder| fs::remove_file(folder.join("a.service.d/2.conf")),
             &|folder| std::os::unix::fs::symlink("/dev/null", folder.join("b.service")),
