@@ -16,7 +16,7 @@ use crate::{
     desired::{self, HostFacts},
     diff::{NetnsChange, diff_netns},
     error::{About, Failures, OfNetns},
-    model::{Address, CREDENTIALS, Kind, Link, LinkName, Mac, Need, Netns, NetnsName, Subject},
+    model::{Address, CREDENTIALS, HostEnd, Kind, Link, LinkName, Mac, Need, Netns, NetnsName, Subject},
     sys::{
         fs::{self, Lock, Root},
         inside::{self, Host, Netspace},
@@ -24,7 +24,7 @@ use crate::{
         netns::{self, Found, Lost, Named},
         nftables,
         observe::{self, Observed},
-        occupants::occupants,
+        occupants::{self, Occupants, occupants, occupants_of},
         sysctl,
     },
 };
@@ -481,15 +481,18 @@ pub fn down(name: &NetnsName) -> Result<Option<String>> {
 
 fn take_down(name: &NetnsName) -> Result<Option<String>> {
     let (_lock, lock_path) = lock(name)?;
+    let applied = read_applied(name);
+    if let Ok(Some(applied)) = &applied
+        && let Some(Gone { warning }) = take_away_at_once(name, applied)?
+    {
+        return fs::remove(&lock_path).map(|()| warning);
+    }
     let occupants = occupants(std::slice::from_ref(name))?.remove(name).unwrap_or_default();
     if !occupants.services.is_empty() {
-        let services: Vec<String> = occupants.services.iter().map(|(unit, pid)| format!("{unit} (PID {pid})")).collect();
-        return Err(anyhow!("{} runs in it", services.join(", "))).context(
-            "hint: stop that first; where systemd has lost what binds it there, `netns-networkd sync` keeps the namespace until then",
-        );
+        return Err(in_use(&occupants));
     }
     let mut failures = Failures::default();
-    let applied = match read_applied(name) {
+    let applied = match applied {
         Ok(None) => {
             let found = netns::find(name)?;
             fs::remove(&lock_path)?;
@@ -511,10 +514,81 @@ fn take_down(name: &NetnsName) -> Result<Option<String>> {
         failures.add(fs::remove(&lock_path));
     }
     failures.result()?;
-    let kept = || {
-        format!("netns '{name}' is down, but the kernel keeps it, without its links, as long as processes are in it{}", occupants.list())
-    };
-    Ok((!occupants.is_empty()).then(kept))
+    Ok(kept(name, &occupants))
+}
+
+fn in_use(occupants: &Occupants) -> Error {
+    let services: Vec<String> = occupants.services.iter().map(|(unit, pid)| format!("{unit} (PID {pid})")).collect();
+    anyhow!("{} runs in it", services.join(", "))
+        .context("hint: stop that first; where systemd has lost what binds it there, `netns-networkd sync` keeps the namespace until then")
+}
+
+fn kept(name: &NetnsName, occupants: &Occupants) -> Option<String> {
+    let how = if occupants.holders.is_empty() { "are in it" } else { "have it open" };
+    let list = occupants.list();
+    let kept = || format!("netns '{name}' is down, but the kernel keeps it, without its links, as long as processes {how}{list}");
+    (!occupants.is_empty()).then(kept)
+}
+
+/// A namespace that was taken away at once.
+struct Gone {
+    warning: Option<String>,
+}
+
+/// Takes away what nobody uses, as is the rule: host ends are put aside, and the kernel frees them with the namespace. None, and nothing
+/// done that the other way does not take further, where something may be inside or more than plain pairs was made.
+///
+/// To look through all processes would take longer than all the rest. Who has no socket inside does not notice what happens to its
+/// links, so they go first; if then something still holds the namespace, and a service it is, everything is put back.
+fn take_away_at_once(name: &NetnsName, applied: &Netns) -> Result<Option<Gone>> {
+    let is_plain = |end: &HostEnd| end.addresses.is_empty() && end.routes.is_empty();
+    if !applied.links.values().all(|link| link.kind.host_end().is_some_and(is_plain)) {
+        return Ok(None);
+    }
+    let Found::Netns(fd) = netns::find(name)? else { return Ok(None) };
+    if netns::has_sockets(&fd)? {
+        return Ok(None);
+    }
+    let Some(identity) = netns::identity(&netns::path(name)) else { return Ok(None) };
+    let mut host = Host::open()?;
+    let (mut ends, mut number) = (Vec::new(), None);
+    for end in applied.links.values().filter_map(|link| link.kind.host_end()) {
+        let found = netlink::link_by_name(&mut host.socket, end.name.as_str())?.filter(|found| is_host_end(found, end));
+        let Some((index, netns)) = found.and_then(|found| Some((found.index, found.elsewhere?))) else { return Ok(None) };
+        ends.push(index);
+        number = Some(netns);
+    }
+    let Some(number) = number else { return Ok(None) };
+    if netlink::put_aside(&mut host.socket, &ends).is_err() {
+        return Ok(None);
+    }
+    drop(fd);
+    netns::remove(name)?;
+    let mut warning = None;
+    if netlink::is_held(&mut host.socket, number)? {
+        let mut occupants = occupants_of(&BTreeMap::from([(identity, name)]))?.remove(name).unwrap_or_default();
+        if let Some(pid) = occupants.services.values().next() {
+            let fd = netns::of_process(*pid)?;
+            netns::name(name, &fd)?;
+            converge_locked(name, applied.clone(), &fd, Reach::Whole)?;
+            return Err(in_use(&occupants));
+        }
+        // what a process keeps would keep these, too
+        netlink::remove_links(&mut host.socket, &ends).context("failed to remove host ends")?;
+        if occupants.is_empty() && netlink::is_held(&mut host.socket, number)? {
+            occupants.holders = occupants::holders(identity);
+        }
+        warning = kept(name, &occupants);
+    }
+    forget(name)?;
+    Ok(Some(Gone { warning }))
+}
+
+/// Forgets what was applied.
+fn forget(name: &NetnsName) -> Result<()> {
+    dhcp::remove_resolv_conf(name)?;
+    nftables::forget(name)?;
+    fs::remove(&applied_path(name))
 }
 
 /// Takes away what was applied; it stays known until nothing of it is left.
@@ -583,7 +657,7 @@ fn remove_host_ends(name: &NetnsName, host: &mut Host, applied: &Netns) -> Resul
     for (link_name, link) in &applied.links {
         let Some(end) = link.kind.host_end() else { continue };
         let found = netlink::link_by_name(&mut host.socket, end.name.as_str())?;
-        if let Some(found) = found.filter(|found| found.kind.as_deref() == Some("veth") && found.mac == end.mac) {
+        if let Some(found) = found.filter(|found| is_host_end(found, end)) {
             names.push(format!("'{}'", found.name));
             indexes.push(found.index);
             continue;
@@ -601,11 +675,16 @@ fn remove_host_ends(name: &NetnsName, host: &mut Host, applied: &Netns) -> Resul
     netlink::remove_links(&mut host.socket, &indexes).with_context(failed)
 }
 
+/// Tells whether a link is the pair that we made: of the name, by which it was found, and with the MAC address that we gave it.
+fn is_host_end(found: &KernelLink, end: &HostEnd) -> bool {
+    found.kind.as_deref() == Some("veth") && found.mac == end.mac
+}
+
 /// Lists the links in a namespace that lead out of it; nothing where it cannot be entered.
 fn links_inside(name: &NetnsName) -> Vec<KernelLink> {
     let Ok(Found::Netns(fd)) = netns::find(name) else { return Vec::new() };
     let mut links = netns::inside(&fd, || netlink::links(&mut Socket::open()?)).unwrap_or_default();
-    links.retain(|link| link.elsewhere);
+    links.retain(|link| link.elsewhere.is_some());
     links
 }
 
@@ -617,7 +696,7 @@ pub fn stray_host_ends(name: &NetnsName, mut record: Netns) -> Result<Vec<(LinkN
     let mut ends = Vec::new();
     for end in record.links.values().filter_map(|link| link.kind.host_end()) {
         let found = netlink::link_by_name(&mut host.socket, end.name.as_str())?;
-        let found = found.filter(|found| found.kind.as_deref() == Some("veth") && found.mac == end.mac);
+        let found = found.filter(|found| is_host_end(found, end));
         ends.extend(found.map(|found| (end.name.clone(), found.index)));
     }
     if !ends.is_empty() && find_lost(&record)?.is_some() {

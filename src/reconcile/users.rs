@@ -71,7 +71,7 @@ impl Run<'_> {
     /// Fills in whom changes, restarts and waits concern.
     pub(super) fn name_users(&mut self, plan: &mut Plan, occupants: &BTreeMap<NetnsName, Occupants>) -> Result<()> {
         let inside = |name: &NetnsName| -> BTreeSet<String> {
-            let Some(Occupants { services, others }) = occupants.get(name) else { return BTreeSet::new() };
+            let Some(Occupants { services, others, holders: _ }) = occupants.get(name) else { return BTreeSet::new() };
             let others = others.iter().map(|(pid, Occupant { command, .. })| format!("{command} (PID {pid})"));
             services.keys().cloned().chain(others).collect()
         };

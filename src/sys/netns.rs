@@ -1,6 +1,7 @@
 //! Named network namespaces as iproute2 makes them: a file in `/run/netns` with the namespace mounted on it.
 //!
-//! No thread that anything else runs on ever changes its namespace: work inside is done on a thread of its own.
+//! Work inside is done on a thread of its own, so that no thread that anything else runs on changes its namespace; but for `up` and
+//! `down`, which have one thread, and for which another would be a fifth of the time: that one goes in and comes back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,6 +78,11 @@ pub fn current() -> Result<OwnedFd> {
     open("/proc/thread-self/ns/net").context("failed to open the network namespace")
 }
 
+/// Opens the network namespace of a process.
+pub fn of_process(pid: u32) -> Result<OwnedFd> {
+    open(&format!("/proc/{pid}/ns/net")).with_context(|| format!("failed to open the network namespace of process {pid}"))
+}
+
 fn open(netns: &str) -> io::Result<OwnedFd> {
     Ok(fault::look(format_args!("open {netns}"), || File::open(netns))?.into())
 }
@@ -84,30 +90,62 @@ fn open(netns: &str) -> io::Result<OwnedFd> {
 /// Runs `work` on a thread inside a namespace.
 pub fn inside<T: Send>(netns: &OwnedFd, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     on_thread(|| {
-        let enter = || rustix::thread::move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network));
-        fault::look(format_args!("setns"), enter).context("failed to enter the network namespace")?;
+        enter(netns)?;
         work()
     })
 }
 
-/// Makes a named namespace and runs `work` on a thread inside it.
-pub fn create<T: Send>(name: &NetnsName, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+/// Makes a named namespace and runs `work` inside it, on the calling thread.
+pub fn create<T>(name: &NetnsName, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let path = path(name);
-    on_thread(|| {
-        let lock = shared_directory()?;
-        make_file(&path)?;
-        unshare_network()
-            .and_then(|()| {
-                let mount = || mount_bind("/proc/thread-self/ns/net", &path);
-                fault::change(format_args!("mount {}", path.display()), mount)
-                    .with_context(|| format!("failed to mount the netns on {}", path.display()))
-            })
-            .inspect_err(|_| {
-                let _ = fs::remove_file(&path);
-            })?;
-        drop(lock);
-        work()
-    })
+    let _back = Return::home()?;
+    let lock = shared_directory()?;
+    make_file(&path)?;
+    unshare_network()
+        .and_then(|()| {
+            let mount = || mount_bind("/proc/thread-self/ns/net", &path);
+            fault::change(format_args!("mount {}", path.display()), mount)
+                .with_context(|| format!("failed to mount the netns on {}", path.display()))
+        })
+        .inspect_err(|_| {
+            let _ = fs::remove_file(&path);
+        })?;
+    drop(lock);
+    work()
+}
+
+/// Brings the calling thread back to where it was.
+struct Return(OwnedFd);
+
+impl Return {
+    fn home() -> Result<Self> {
+        current().map(Self)
+    }
+}
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        if let Err(error) = rustix::thread::move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)) {
+            // what comes next would be done to the wrong host
+            super::terminal::complain(format_args!("error: failed to leave the network namespace: {error}"));
+            std::process::abort();
+        }
+    }
+}
+
+/// Tells whether any process has a socket in a namespace, or the kernel still has one of a process that has ended; if that cannot be
+/// told, one has.
+pub fn has_sockets(netns: &OwnedFd) -> Result<bool> {
+    let _back = Return::home()?;
+    enter(netns)?;
+    // the first line: `sockets: used 3`; sockets of the kernel's own do not count
+    let text = fs::read_to_string("/proc/thread-self/net/sockstat").unwrap_or_default();
+    Ok(text.lines().next() != Some("sockets: used 0"))
+}
+
+fn enter(netns: &OwnedFd) -> Result<()> {
+    let enter = || rustix::thread::move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network));
+    fault::look(format_args!("setns"), enter).context("failed to enter the network namespace")
 }
 
 /// Makes the file to mount a namespace on. A stale one is as good as a new one.

@@ -159,7 +159,7 @@ fn seen(links: Vec<KernelLink>, addresses: Vec<AddressState>, routes: Vec<RouteS
     let name = |index: u32| places.get(&index).map(|place| names[*place].clone());
     let link = |kernel: KernelLink| SeenLink {
         master: kernel.master.and_then(name),
-        parent: kernel.peer.filter(|_| !kernel.elsewhere).and_then(name),
+        parent: kernel.peer.filter(|_| kernel.elsewhere.is_none()).and_then(name),
         name: kernel.name,
         kind: kernel.kind,
         up: kernel.up,
@@ -219,7 +219,7 @@ fn own_links<'a>(
         }
         for kernel in &others {
             // what it has beside its name must be its own: an address that nobody else has, but for links on top of it
-            let stands_here = kernel.bridge.is_some() || (kernel.peer.is_some() && !kernel.elsewhere);
+            let stands_here = kernel.bridge.is_some() || (kernel.peer.is_some() && kernel.elsewhere.is_none());
             let mut candidates = candidates(name);
             candidates.retain(|link| link.mac.is_some() && link.mac == kernel.mac && !stands_here);
             if let Some(found) = find(host, kernel, &candidates)? {
@@ -252,7 +252,7 @@ fn find(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Result<Op
         let is_kind = kernel.kind.as_deref() == Some(kind.as_str());
         let found = match kind {
             Kind::Veth(_) if is_kind => find_pair(host, kernel, candidates)?,
-            Kind::Macvlan { parent } | Kind::Ipvlan { parent } if is_kind && kernel.elsewhere => {
+            Kind::Macvlan { parent } | Kind::Ipvlan { parent } if is_kind && kernel.elsewhere.is_some() => {
                 let below = kernel.peer.map(|index| netlink::link_by_index(&mut host.socket, index)).transpose()?.flatten();
                 below.filter(|below| below.name == parent.as_str()).map(|_| alone(kind))
             }
@@ -269,7 +269,7 @@ fn find(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Result<Op
 }
 
 fn find_pair(host: &mut Host, kernel: &KernelLink, candidates: &[&Link]) -> Result<Option<Found>> {
-    let Some(peer) = kernel.peer.filter(|_| kernel.elsewhere) else { return Ok(None) };
+    let Some(peer) = kernel.peer.filter(|_| kernel.elsewhere.is_some()) else { return Ok(None) };
     let end = netlink::link_by_index(&mut host.socket, peer)?.filter(|end| end.peer == Some(kernel.index));
     let Some((end, Ok(name))) = end.map(|end| (end.clone(), LinkName::parse(&end.name))) else { return Ok(None) };
     let same = |link: &&Link| {

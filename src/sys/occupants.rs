@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::{
     fault,
-    netns::{self, identity},
+    netns::{self, Identity, identity},
     processes::unit_of,
 };
 use crate::model::NetnsName;
@@ -23,6 +23,8 @@ pub struct Occupants {
     pub services: BTreeMap<String, u32>,
     /// Any other process: somebody's shell.
     pub others: BTreeMap<u32, Occupant>,
+    /// Processes that are not inside and have the namespace open; looked for only where nobody is inside.
+    pub holders: BTreeMap<u32, String>,
 }
 
 /// A process that is no service.
@@ -37,7 +39,7 @@ impl Occupants {
     /// Tells whether nobody is inside.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.others.is_empty()
+        self.services.is_empty() && self.others.is_empty() && self.holders.is_empty()
     }
 
     /// Names all that are inside: `: nginx.service (PID 7), bash (PID 8, of session-1.scope)`; empty if there are none.
@@ -48,15 +50,20 @@ impl Occupants {
             let of = unit.as_ref().map_or_else(String::new, |unit| format!(", of {unit}"));
             format!("{command} (PID {pid}{of})")
         });
-        let all: Vec<String> = services.chain(others).collect();
+        let holders = self.holders.iter().map(|(pid, command)| format!("{command} (PID {pid})"));
+        let all: Vec<String> = services.chain(others).chain(holders).collect();
         if all.is_empty() { String::new() } else { format!(": {}", all.join(", ")) }
     }
 }
 
 /// Lists who is in namespaces. Processes that cannot be looked at are left out: root sees all, others their own.
 pub fn occupants(names: &[NetnsName]) -> Result<BTreeMap<NetnsName, Occupants>> {
+    occupants_of(&names.iter().filter_map(|name| Some((identity(&netns::path(name))?, name))).collect())
+}
+
+/// Lists who is in namespaces that have no name any more.
+pub fn occupants_of(wanted: &BTreeMap<Identity, &NetnsName>) -> Result<BTreeMap<NetnsName, Occupants>> {
     let unit_of = |pid: u32| unit_of(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?);
-    let wanted: BTreeMap<_, &NetnsName> = names.iter().filter_map(|name| Some((identity(&netns::path(name))?, name))).collect();
     if wanted.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -88,6 +95,22 @@ pub fn occupants(names: &[NetnsName]) -> Result<BTreeMap<NetnsName, Occupants>> 
         }
     }
     Ok(all)
+}
+
+/// Lists the processes that have a namespace open as a file.
+#[must_use]
+pub fn holders(netns: Identity) -> BTreeMap<u32, String> {
+    let mut holders = BTreeMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // or it has ended
+        let files = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten();
+        if files.into_iter().any(|file| identity(&file.path()) == Some(netns)) {
+            let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            holders.insert(pid, command.trim_end().to_owned());
+        }
+    }
+    holders
 }
 
 /// Tells whether a unit is one of this tool's own, which go with their namespace.

@@ -9,10 +9,13 @@ use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 use rtnetlink::{
     RouteMessageBuilder,
+    packet_core::DefaultNla,
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope},
-        link::{BridgePortState, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+        link::{
+            BridgePortState, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+        },
         route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType},
         rule::{RuleAction, RuleAttribute, RuleMessage},
     },
@@ -20,7 +23,7 @@ use rtnetlink::{
 use rustix::io::Errno;
 
 use super::{
-    PROTOCOL, Socket,
+    LOOPBACK, PROTOCOL, Socket,
     port::{self, BridgeState},
 };
 use crate::model::{self, Address, Fwmark, Mac, Maker, Port, Route, Rule, Scope};
@@ -43,9 +46,10 @@ pub struct KernelLink {
     pub carrier: bool,
     /// Index of the bridge (or bond, VRF) it is a port of.
     pub master: Option<u32>,
-    /// Index of the other end of a pair, or of the parent; in another namespace if `elsewhere`.
+    /// Index of the other end of a pair, or of the parent.
     pub peer: Option<u32>,
-    pub elsewhere: bool,
+    /// The namespace that is in, if it is another one: the number that it has here.
+    pub elsewhere: Option<i32>,
     /// As a bridge port it lets frames through.
     pub port: Option<PortState>,
     /// As a bridge port: its settings, but for its VLANs.
@@ -75,7 +79,7 @@ impl From<LinkMessage> for KernelLink {
                 LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::Controller(index) if index != 0 => link.master = Some(index),
                 LinkAttribute::Link(index) => link.peer = Some(index),
-                LinkAttribute::LinkNetNsId(_) => link.elsewhere = true,
+                LinkAttribute::LinkNetNsId(number) => link.elsewhere = Some(number),
                 LinkAttribute::LinkInfo(infos) => {
                     for info in infos {
                         match info {
@@ -104,7 +108,9 @@ fn port_state(port: &[InfoBridgePort]) -> Option<PortState> {
     })
 }
 
-fn get_link(socket: &mut Socket, request: LinkMessage, what: &str) -> Result<Option<KernelLink>> {
+fn get_link(socket: &mut Socket, mut request: LinkMessage, what: &str) -> Result<Option<KernelLink>> {
+    // nobody reads the counters of a link
+    request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let failed = || format!("failed to look up {what}");
     match socket.get(RouteNetlinkMessage::GetLink(request)).with_context(failed)? {
         Ok(RouteNetlinkMessage::NewLink(message)) => Ok(Some(message.into())),
@@ -126,6 +132,17 @@ pub fn link_by_index(socket: &mut Socket, index: u32) -> Result<Option<KernelLin
     let mut request = LinkMessage::default();
     request.header.index = index;
     get_link(socket, request, &format!("the link with index {index}"))
+}
+
+/// Tells whether a namespace still exists, by the number that it has for the socket's: the kernel knows it by that until it is freed,
+/// and opens it for nobody as soon as nothing holds it (`get_net_ns_by_id`).
+pub fn is_held(socket: &mut Socket, netns: i32) -> Result<bool> {
+    const TARGET_NETNSID: u16 = 46;
+    let mut request = LinkMessage::default();
+    request.header.index = LOOPBACK;
+    let target = DefaultNla::new(TARGET_NETNSID, netns.to_ne_bytes().to_vec());
+    request.attributes.extend([LinkAttribute::Other(target), LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])]);
+    Ok(socket.get(RouteNetlinkMessage::GetLink(request)).context("failed to ask whether the namespace is still held")?.is_ok())
 }
 
 /// Lists the links of the socket's namespace, loopback included.
