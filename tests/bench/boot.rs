@@ -147,5 +147,5 @@ fn stop(booted: &Booted, way: &Way) {
     };
     let _ = booted.host.sh(&format!("{stop}; until [[ -z $(ls /run/netns) ]]; do :; done; udevadm settle 2>/dev/null || true")).ok();
     // the kernel frees links and namespaces later
-    booted.host.wait_until("no port is left", std::time::Duration::from_secs(30), "[[ -z $(ip -br link show master br0) ]]");
+    let _ = booted.host.wait_until("no port is left", std::time::Duration::from_secs(30), "[[ -z $(ip -br link show master br0) ]]");
 }

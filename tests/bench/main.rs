@@ -4,6 +4,9 @@
 //!
 //!     make bench BENCH='netns --rounds 50 --sizes 1,100'
 
+// the rules of src/sys are for the product
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros, clippy::disallowed_types, clippy::pedantic)]
+
 mod boot;
 mod clock;
 #[allow(dead_code, unused_imports, unused_macros)]

@@ -80,6 +80,7 @@ impl Host {
     }
 
     /// Boots a host that keeps its files in a folder of the machine's, for who measures what a disk takes.
+    #[allow(dead_code)] // by tests/bench
     #[track_caller]
     pub fn on_disk(suite: Suite, name: &str, folder: &str) -> FreshHost {
         FreshHost(Self::boot_with(suite, name, &[("NETNS_TEST_DISK", folder)]).unwrap_or_else(|error| panic!("{error}")))

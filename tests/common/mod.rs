@@ -24,7 +24,10 @@ use libtest_mimic::{Completion, Trial};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 pub use cases::{Case, case_list, cases, diff};
-pub use host::{FreshHost, Host, Suite, stop_all_hosts};
+// the type is named by tests/bench only
+#[allow(unused_imports)]
+pub use host::FreshHost;
+pub use host::{Host, Suite, stop_all_hosts};
 pub use lab::{HOST_PORT, Lab, TALK_PY, talk_unit};
 pub use sandbox::Sandbox;
 pub use vm::{Vm, VmHost};

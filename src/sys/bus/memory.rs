@@ -168,6 +168,8 @@ mod tests {
 
     use super::*;
 
+    type Step<'a> = &'a dyn Fn(&Path) -> std::io::Result<()>;
+
     fn stamp(folder: &Path) -> Option<Stamp> {
         Stamp::of(&[folder.to_owned()], u64::MAX, &[])
     }
@@ -181,7 +183,7 @@ mod tests {
         fs::write(folder.join("a.service.d/1.conf"), "[Unit]\n").unwrap();
         let mut seen = vec![stamp(&folder).unwrap()];
         assert_eq!(stamp(&folder).unwrap(), seen[0]);
-        let steps: [&dyn Fn(&Path) -> std::io::Result<()>; 6] = [
+        let steps: [Step; 6] = [
             &|folder| fs::write(folder.join("a.service"), "[Service]\nNice=1\n"),
             &|folder| fs::write(folder.join("a.service.d/1.conf"), "[Unit]\nAfter=b\n"),
             &|folder| fs::write(folder.join("a.service.d/2.conf"), ""),
