@@ -70,6 +70,8 @@ trait Systemd {
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
     /// `RefUnit(in s name)`: keeps it loaded as long as this connection lasts.
     fn ref_unit(&self, name: &str) -> zbus::Result<()>;
+    /// `UnrefUnit(in s name)`.
+    fn unref_unit(&self, name: &str) -> zbus::Result<()>;
     /// `ResetFailedUnit(in s name)`.
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     /// `ListUnitsByPatterns(in as states, in as patterns, out a(ssssssouso) units)`: those that are loaded.
@@ -429,8 +431,8 @@ impl Bus {
         Ok(read.into_iter().map(|(name, _, unit)| (name, unit)).collect())
     }
 
-    /// Gives the state of units as [`Bus::units`] does, of those that are not loaded as it was when somebody last asked, if no file of
-    /// any unit has changed since. With it comes what is worth remembering now.
+    /// Gives the state of units as [`Bus::units`] does, of those that are not loaded as it was when somebody last asked, if systemd
+    /// has not reloaded and no file of any unit has changed since. With it comes what is worth remembering now.
     pub fn units_again(&self, names: &[UnitName]) -> Result<(HashMap<UnitName, LoadedUnit>, Option<Memory>)> {
         let Some(stamp) = self.stamp(names) else { return Ok((self.units(names)?, None)) };
         let mut memory = Memory::read(stamp);
@@ -466,7 +468,7 @@ impl Bus {
         });
         let (folders, reloaded, booted) = asked.ok()?;
         // 0 until the first reload; an older systemd does not know
-        let loaded = reloaded?.max(booted?);
+        let loaded = Duration::from_micros(reloaded?.max(booted?));
         let folders: Vec<PathBuf> = folders.into_iter().map(PathBuf::from).collect();
         (!folders.is_empty()).then(|| Stamp::of(&folders, loaded, names)).flatten()
     }
@@ -477,8 +479,9 @@ impl Bus {
         let mut units = Vec::new();
         for some in names.chunks(AT_ONCE) {
             // or systemd reads the files again for each question: what nobody needs it forgets at once
-            let kept = some.iter().map(|name| self.runtime.spawn(keep_loaded(self.connection.clone(), (*name).to_owned())));
-            self.ask("keep units loaded", all(kept.collect()))?;
+            let keep =
+                |keep| some.iter().map(move |name| self.runtime.spawn(keep_loaded(self.connection.clone(), (*name).to_owned(), keep)));
+            self.ask("keep units loaded", all(keep(true).collect()))?;
             let listed = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(some).await })?;
             // systemd answers in the order of the question, with an alias under its canonical name
             let reading: Vec<_> = some
@@ -491,14 +494,17 @@ impl Bus {
                 })
                 .collect();
             units.extend(self.ask("read the properties of units", all(reading))?);
+            // the more it has loaded the longer each takes
+            self.ask("let units go", all(keep(false).collect()))?;
         }
         Ok(units)
     }
 }
 
-/// Has systemd keep a unit for as long as this connection lasts. Who may not ask for that goes on without.
-async fn keep_loaded(connection: Connection, name: String) -> zbus::Result<()> {
-    match SystemdProxy::new(&connection).await?.ref_unit(&name).await {
+/// Has systemd keep a unit for as long as this connection lasts, or no longer. Who may not ask for that goes on without.
+async fn keep_loaded(connection: Connection, name: String, keep: bool) -> zbus::Result<()> {
+    let systemd = SystemdProxy::new(&connection).await?;
+    match if keep { systemd.ref_unit(&name).await } else { systemd.unref_unit(&name).await } {
         Err(zbus::Error::MethodError(..)) => Ok(()),
         other => other,
     }

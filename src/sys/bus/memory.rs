@@ -1,13 +1,15 @@
 //! What systemd made of the files of units, remembered: to ask it for a unit that is not loaded has it read all files of that unit,
 //! which takes it longer than everything else that a run with nothing to do does (docs/decisions/0023).
 //!
-//! What is remembered counts for units that are not loaded only, and only as long as no file of any unit has come, gone or changed.
+//! What is remembered counts for units that are not loaded only, and only as long as systemd has not reloaded and no file of any unit has
+//! come, gone or changed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
@@ -90,88 +92,101 @@ pub(super) struct Stamp {
     hash: String,
 }
 
-/// Folders that generators write anew at each reload of systemd, with the same content.
-const GENERATED: &str = "/run/systemd/generator";
+/// What systemd itself writes when it reloads, which changes the stamp anyway.
+const GENERATED: [&str; 3] = ["/run/systemd/generator", "/run/systemd/generator.early", "/run/systemd/generator.late"];
 /// Settings of units without files: sessions, `systemd-run`.
 const TRANSIENT: &str = "/run/systemd/transient";
+/// The kernel's clock of files goes in steps of up to 10 ms: of two changes within one, the second cannot be seen.
+const STEP: Duration = Duration::from_millis(20);
 
 impl Stamp {
     /// Looks at all folders that systemd reads units from. None if a folder cannot be read, or if something in it is younger than
-    /// `loaded`, when systemd last began to read units (microseconds since 1970): what it has loaded may then be older than what is
-    /// there.
-    pub(super) fn of(folders: &[PathBuf], loaded: u64, names: &[UnitName]) -> Option<Self> {
-        let mut hash = Sha256::new();
-        let looked = fault::look(format_args!("read the folders of units"), || {
-            folders.iter().try_for_each(|folder| look_at(&mut hash, folder, loaded, names, true))
-        });
-        looked.ok()?;
-        Some(Self { hash: hash.finalize().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")) })
+    /// `loaded`, when systemd last began to read units (since 1970): what it has loaded may then be older than what is there.
+    pub(super) fn of(folders: &[PathBuf], loaded: Duration, names: &[UnitName]) -> Option<Self> {
+        let settled = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.checked_sub(STEP)?;
+        let names = names.iter().map(UnitName::as_str).collect();
+        let mut look = Look { hash: Sha256::new(), older_than: loaded.min(settled), names };
+        look.hash.update(loaded.as_micros().to_le_bytes());
+        let folders = folders.iter().filter(|folder| GENERATED.iter().all(|generated| *folder != Path::new(generated)));
+        fault::look(format_args!("read the folders of units"), || folders.into_iter().try_for_each(|folder| look.at(folder, true))).ok()?;
+        Some(Self { hash: look.hash.finalize().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")) })
     }
 }
 
-fn look_at(hash: &mut Sha256, folder: &Path, loaded: u64, names: &[UnitName], is_top: bool) -> std::io::Result<()> {
-    let generated = folder.starts_with("/run/systemd") && folder.to_string_lossy().starts_with(GENERATED);
-    let mut entries = match fs::read_dir(folder) {
-        Ok(entries) => entries.collect::<std::io::Result<Vec<_>>>()?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    if folder == Path::new(TRANSIENT) {
-        let is_asked_for = |name: &str| names.iter().any(|unit| unit.as_str() == name.strip_suffix(".d").unwrap_or(name));
-        entries.retain(|entry| entry.file_name().to_str().is_none_or(is_asked_for));
-    }
-    entries.sort_by_key(fs::DirEntry::file_name);
-    hash.update(folder.as_os_str().as_encoded_bytes());
-    for entry in entries {
-        let path = entry.path();
-        let kind = entry.file_type()?;
-        hash.update([0]);
-        hash.update(entry.file_name().as_encoded_bytes());
-        if kind.is_symlink() {
-            add(hash, &fs::symlink_metadata(&path)?, loaded, generated)?;
-            hash.update(fs::read_link(&path)?.as_os_str().as_encoded_bytes());
+struct Look<'a> {
+    hash: Sha256,
+    older_than: Duration,
+    names: BTreeSet<&'a str>,
+}
+
+impl Look<'_> {
+    fn at(&mut self, folder: &Path, is_top: bool) -> std::io::Result<()> {
+        let mut entries = match fs::read_dir(folder) {
+            Ok(entries) => entries.collect::<std::io::Result<Vec<_>>>()?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        if folder == Path::new(TRANSIENT) {
+            let is_asked_for = |name: &str| self.names.contains(name.strip_suffix(".d").unwrap_or(name));
+            entries.retain(|entry| entry.file_name().to_str().is_none_or(is_asked_for));
         }
-        // a link to nothing is what it says
-        let Some(found) = fs::metadata(&path).map(Some).or_else(|e| if kind.is_symlink() { Ok(None) } else { Err(e) })? else { continue };
-        if found.is_dir() {
-            // drop-ins, and links that others want it; systemd looks no deeper
-            if is_top {
-                look_at(hash, &path, loaded, names, false)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        self.hash.update(folder.as_os_str().as_encoded_bytes());
+        for entry in entries {
+            let path = entry.path();
+            let kind = entry.file_type()?;
+            self.hash.update([0]);
+            self.hash.update(entry.file_name().as_encoded_bytes());
+            if kind.is_symlink() {
+                self.add(&fs::symlink_metadata(&path)?)?;
+                self.hash.update(fs::read_link(&path)?.as_os_str().as_encoded_bytes());
             }
-        } else if generated {
-            hash.update(fs::read(&path)?);
-        } else if found.is_file() {
-            // not /dev/null, which is as old as the boot: the link says that
-            add(hash, &found, loaded, false)?;
+            // a link to nothing is what it says
+            let found = match fs::metadata(&path) {
+                Err(_) if kind.is_symlink() => continue,
+                other => other?,
+            };
+            if found.is_file() {
+                self.add(&found)?;
+            } else if found.is_dir() && is_top {
+                // drop-ins, and links that others want it; systemd looks no deeper
+                self.at(&path, false)?;
+            }
+            // /dev/null is as old as the boot: the link says that a unit is masked
         }
+        Ok(())
     }
-    Ok(())
-}
 
-fn add(hash: &mut Sha256, found: &fs::Metadata, loaded: u64, generated: bool) -> std::io::Result<()> {
-    if generated {
-        return Ok(());
+    fn add(&mut self, found: &fs::Metadata) -> std::io::Result<()> {
+        let (seconds, nanoseconds) = (found.ctime(), found.ctime_nsec());
+        let changed = u64::try_from(seconds).ok().zip(u32::try_from(nanoseconds).ok()).map(|(s, ns)| Duration::new(s, ns));
+        if changed.is_none_or(|changed| changed >= self.older_than) {
+            return Err(std::io::ErrorKind::Other.into());
+        }
+        for number in [found.ino(), found.size(), seconds.cast_unsigned(), nanoseconds.cast_unsigned()] {
+            self.hash.update(number.to_le_bytes());
+        }
+        Ok(())
     }
-    let micros = found.ctime() * 1_000_000 + found.ctime_nsec() / 1000;
-    if u64::try_from(micros).is_ok_and(|changed| changed >= loaded) {
-        return Err(std::io::ErrorKind::Other.into());
-    }
-    for number in [found.ino(), found.size(), found.ctime().cast_unsigned(), found.ctime_nsec().cast_unsigned()] {
-        hash.update(number.to_le_bytes());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::{fs, path::Path, time::Instant};
 
     use super::*;
 
     type Step<'a> = &'a dyn Fn(&Path) -> std::io::Result<()>;
 
-    fn stamp(folder: &Path) -> Option<Stamp> {
-        Stamp::of(&[folder.to_owned()], u64::MAX, &[])
+    /// As soon as the last change is old enough.
+    fn stamp(folder: &Path) -> Stamp {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            match Stamp::of(&[folder.to_owned()], Duration::MAX, &[]) {
+                Some(stamp) => return stamp,
+                None => assert!(Instant::now() < deadline, "too young for 5 s"),
+            }
+        }
     }
 
     /// Whatever makes systemd take another setting shows: a file, a drop-in, a link, a mask, an edit in place, and its way back.
@@ -181,8 +196,8 @@ mod tests {
         fs::create_dir_all(folder.join("a.service.d")).unwrap();
         fs::write(folder.join("a.service"), "[Service]\n").unwrap();
         fs::write(folder.join("a.service.d/1.conf"), "[Unit]\n").unwrap();
-        let mut seen = vec![stamp(&folder).unwrap()];
-        assert_eq!(stamp(&folder).unwrap(), seen[0]);
+        let mut seen = vec![stamp(&folder)];
+        assert_eq!(stamp(&folder), seen[0]);
         let steps: [Step; 6] = [
             &|folder| fs::write(folder.join("a.service"), "[Service]\nNice=1\n"),
             &|folder| fs::write(folder.join("a.service.d/1.conf"), "[Unit]\nAfter=b\n"),
@@ -193,13 +208,13 @@ mod tests {
         ];
         for (n, step) in steps.iter().enumerate() {
             step(&folder).unwrap();
-            let now = stamp(&folder).unwrap();
-            // what was removed without a trace may be as before it came
-            assert!(!seen.contains(&now) || n == 3, "step {n}");
+            let now = stamp(&folder);
+            // what was removed without a trace is as before it came
+            assert_eq!(seen.contains(&now), n == 3, "step {n}");
             seen.push(now);
         }
         // younger than what systemd has read
-        assert_eq!(Stamp::of(std::slice::from_ref(&folder), 1, &[]), None);
+        assert_eq!(Stamp::of(std::slice::from_ref(&folder), Duration::from_secs(1), &[]), None);
         fs::remove_dir_all(&folder).unwrap();
     }
 
