@@ -223,7 +223,7 @@ fn template_instances_share_the_drop_in(suite: Suite) {
 
 /// What systemd has not loaded is not asked for again, unless a file of a unit has changed.
 fn settings_that_sync_remembers_and_that_change_are_found(suite: Suite) {
-    let memory = "/run/netns-networkd/units.json";
+    let memory = "/run/netns-networkd.units.json";
     let lab = Lab::new(suite);
     lab.services(&[("t-svc.service", "8000")]);
     lab.config(&with_services("services = [\"t-svc\"]"));

@@ -505,7 +505,7 @@ impl Bus {
 async fn keep_loaded(connection: Connection, name: String, keep: bool) -> zbus::Result<()> {
     let systemd = SystemdProxy::new(&connection).await?;
     match if keep { systemd.ref_unit(&name).await } else { systemd.unref_unit(&name).await } {
-        Err(zbus::Error::MethodError(..)) => Ok(()),
+        Err(zbus::Error::MethodError(..) | zbus::Error::FDO(_)) => Ok(()),
         other => other,
     }
 }

@@ -21,8 +21,8 @@ use crate::{
     sys::{fault, fs as files},
 };
 
-/// Where it is: gone with the next boot.
-const PATH: &str = "/run/netns-networkd/units.json";
+/// Where it is: gone with the next boot, and beside our folder, which shows what a run has changed.
+const PATH: &str = "/run/netns-networkd.units.json";
 
 /// What is known of units that are not loaded.
 #[derive(Debug, Default, Serialize, Deserialize)]
