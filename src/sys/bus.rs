@@ -427,7 +427,11 @@ impl Bus {
 
     /// Gives the state of units, loading them where need be; templates, which are never loaded, are left out.
     pub fn units(&self, names: &[UnitName]) -> Result<HashMap<UnitName, LoadedUnit>> {
-        let read = self.read_units(names.iter().filter(|name| !name.is_template()))?;
+        if names.iter().all(UnitName::is_template) {
+            return Ok(HashMap::new());
+        }
+        let loaded = self.loaded()?;
+        let read = self.read_units(names.iter().filter(|name| !name.is_template()), &loaded)?;
         Ok(read.into_iter().map(|(name, _, unit)| (name, unit)).collect())
     }
 
@@ -436,18 +440,18 @@ impl Bus {
     pub fn units_again(&self, names: &[UnitName]) -> Result<(HashMap<UnitName, LoadedUnit>, Option<Memory>)> {
         let Some(stamp) = self.stamp(names) else { return Ok((self.units(names)?, None)) };
         let mut memory = Memory::read(stamp);
-        let loaded = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_patterns(&[], &[]).await })?;
-        let loaded: BTreeSet<&str> = loaded.iter().map(|unit| unit.0.as_str()).collect();
+        let loaded = self.loaded()?;
         let (mut units, mut unknown) = (HashMap::new(), Vec::new());
         for name in names.iter().filter(|name| !name.is_template()) {
-            match memory.units.get(name.as_str()).filter(|known| ![name.as_str(), known.id.as_str()].iter().any(|id| loaded.contains(id))) {
+            match memory.units.get(name.as_str()).filter(|known| ![name.as_str(), known.id.as_str()].iter().any(|id| loaded.contains(*id)))
+            {
                 Some(known) => drop(units.insert(name.clone(), known.unit())),
                 None => unknown.push(name),
             }
         }
         let mut news = false;
-        for (name, id, unit) in self.read_units(unknown.into_iter())? {
-            if !loaded.contains(id.as_str()) && !unit.running {
+        for (name, id, unit) in self.read_units(unknown.into_iter(), &loaded)? {
+            if !loaded.contains(&id) && !unit.running {
                 memory.units.insert(name.to_string(), Known::of(id, unit.clone()));
                 news = true;
             }
@@ -473,14 +477,25 @@ impl Bus {
         (!folders.is_empty()).then(|| Stamp::of(&folders, loaded, names)).flatten()
     }
 
+    /// Lists the units that are loaded, by their own names.
+    fn loaded(&self) -> Result<BTreeSet<String>> {
+        let listed = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_patterns(&[], &[]).await })?;
+        Ok(listed.into_iter().map(|unit| unit.0).collect())
+    }
+
     /// Reads units, each with its own name where it was asked for by an alias.
-    fn read_units<'a>(&self, names: impl Iterator<Item = &'a UnitName>) -> Result<Vec<(UnitName, String, LoadedUnit)>> {
+    fn read_units<'a>(
+        &self,
+        names: impl Iterator<Item = &'a UnitName>,
+        loaded: &BTreeSet<String>,
+    ) -> Result<Vec<(UnitName, String, LoadedUnit)>> {
         let names: Vec<&str> = names.map(UnitName::as_str).collect();
         let mut units = Vec::new();
         for some in names.chunks(AT_ONCE) {
             // or systemd reads the files again for each question: what nobody needs it forgets at once
+            let others = some.iter().filter(|name| !loaded.contains(**name));
             let keep =
-                |keep| some.iter().map(move |name| self.runtime.spawn(keep_loaded(self.connection.clone(), (*name).to_owned(), keep)));
+                |keep| others.clone().map(move |name| self.runtime.spawn(keep_loaded(self.connection.clone(), (*name).to_owned(), keep)));
             self.ask("keep units loaded", all(keep(true).collect()))?;
             let listed = self.ask("list units", async { SystemdProxy::new(&self.connection).await?.list_units_by_names(some).await })?;
             // systemd answers in the order of the question, with an alias under its canonical name
