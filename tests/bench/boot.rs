@@ -110,7 +110,9 @@ fn set_up(booted: &Booted) {
 /// Microseconds of CPU that all processes of the host have taken.
 fn cpu(booted: &Booted) -> f64 {
     let group = fs::read_to_string(format!("/run/netns-networkd-tests/{}/cgroup", booted.host.name)).unwrap_or_default();
-    let stat = fs::read_to_string(format!("/sys/fs/cgroup{}/cpu.stat", group.trim())).unwrap_or_default();
+    // beside the first version of control groups the second is in a folder of its own
+    let read = |base: &str| fs::read_to_string(format!("{base}{}/cpu.stat", group.trim())).ok();
+    let stat = read("/sys/fs/cgroup/unified").or_else(|| read("/sys/fs/cgroup")).unwrap_or_default();
     stat.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok()).unwrap_or_default()
 }
 
