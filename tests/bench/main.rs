@@ -32,11 +32,8 @@ pub struct Options {
 const USAGE: &str = "usage: [netns] [--bin FILE] [--rounds N] [--sizes N,N]";
 
 fn main() {
-    let mut options = Options {
-        bin: Path::new(common::REPO).join("target/release/netns-networkd"),
-        rounds: 30,
-        sizes: vec![1, 100, 500, 1000],
-    };
+    let mut options =
+        Options { bin: Path::new(common::REPO).join("target/release/netns-networkd"), rounds: 30, sizes: vec![1, 100, 500, 1000] };
     let mut parts = Vec::new();
     let mut words = env::args().skip(1).filter(|word| word != "--bench");
     while let Some(word) = words.next() {
@@ -55,7 +52,11 @@ fn main() {
     let mut report = Report {
         date: output(&["date", "-u", "+%F %H:%M UTC"]),
         machine: format!("{}, {} CPUs ({})", output(&["uname", "-sr"]), output(&["nproc"]), cpu()),
-        product: format!("{}, {}", output(&[&options.bin.to_string_lossy(), "--version"]), output(&["git", "describe", "--always", "--dirty"])),
+        product: format!(
+            "{}, {}",
+            output(&[&options.bin.to_string_lossy(), "--version"]),
+            output(&["git", "describe", "--always", "--dirty"])
+        ),
         ..Report::default()
     };
     let all = parts.is_empty();

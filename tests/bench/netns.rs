@@ -1,13 +1,6 @@
 //! `up`, `down` and a restart in a throw-away host, beside the floor and beside what people use today.
 
-use std::{
-    fmt::Write,
-    fs,
-    path::Path,
-    process::Command,
-    thread::sleep,
-    time::Duration,
-};
+use std::{fmt::Write, fs, path::Path, process::Command, thread::sleep, time::Duration};
 
 use netns_networkd::{
     config::{SourceFile, parse},
@@ -202,7 +195,8 @@ fn cni(work: Work, folder: &Path) -> Program {
         call(&mut down, "DEL", "bridge", &name, &file);
     }
     let _ = write!(down, "ip netns delete {netns}");
-    let missing = (!Path::new(PLUGINS).join("bridge").exists()).then(|| "not installed: apt install containernetworking-plugins".to_owned());
+    let missing =
+        (!Path::new(PLUGINS).join("bridge").exists()).then(|| "not installed: apt install containernetworking-plugins".to_owned());
     Program { name: "CNI plugins", up: script(&up), down: script(&down), missing }
 }
 
@@ -217,7 +211,11 @@ fn netavark(work: Work, folder: &Path) -> Program {
         subnets.dedup();
         subnets.sort();
         subnets.dedup();
-        let routes: Vec<String> = routes.iter().filter(|(to, _)| !to.ends_with("/0")).map(|(to, via)| format!(r#"{{"destination":"{to}","gateway":"{via}"}}"#)).collect();
+        let routes: Vec<String> = routes
+            .iter()
+            .filter(|(to, _)| !to.ends_with("/0"))
+            .map(|(to, via)| format!(r#"{{"destination":"{to}","gateway":"{via}"}}"#))
+            .collect();
         options.push(format!(r#""{name}":{{"interface_name":"{name}","static_mac":"{mac}","static_ips":[{}]}}"#, plain.join(",")));
         networks.push(format!(
             r#""{name}":{{"name":"{name}","id":"{name:0<64}","driver":"bridge","network_interface":"br0","subnets":[{}],"routes":[{}],"ipv6_enabled":true,"internal":false,"dns_enabled":false,"options":{{"mode":"unmanaged"}},"ipam_options":{{"driver":"host-local"}}}}"#,
@@ -299,8 +297,10 @@ pub fn run(options: &Options, folder: &Path, report: &mut Report) {
 /// All programs in turns, in an order that differs from round to round.
 fn one(clock: &mut Clock, programs: &[Program], work: Work, size: u32, rounds: u32, report: &mut Report) {
     let jobs = ["up", "down", "restart"].map(|job| format!("{job} {}", work.name()));
-    let mut rows: Vec<[Row; 3]> =
-        programs.iter().map(|program| [0, 1, 2].map(|n| Row { missing: program.missing.clone(), ..Row::new(&jobs[n], program.name, size) })).collect();
+    let mut rows: Vec<[Row; 3]> = programs
+        .iter()
+        .map(|program| [0, 1, 2].map(|n| Row { missing: program.missing.clone(), ..Row::new(&jobs[n], program.name, size) }))
+        .collect();
     let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(size));
     // the first brings everything into memory
     for round in 0..=rounds {
@@ -330,7 +330,8 @@ fn one(clock: &mut Clock, programs: &[Program], work: Work, size: u32, rounds: u
 fn count_calls(host: &Sandbox, programs: &[Program], work: Work, report: &mut Report) {
     for program in programs.iter().filter(|program| program.missing.is_none()) {
         for (job, command) in [("up", &program.up), ("down", &program.down)] {
-            let command: Vec<&str> = ["strace", "-f", "-qq", "-o", "/run/calls"].into_iter().chain(command.iter().map(String::as_str)).collect();
+            let command: Vec<&str> =
+                ["strace", "-f", "-qq", "-o", "/run/calls"].into_iter().chain(command.iter().map(String::as_str)).collect();
             let _ = host.run(&command).ok();
             let text = host.read_file("/run/calls");
             // a call that another process cut in two is two lines

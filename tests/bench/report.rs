@@ -92,15 +92,26 @@ impl Report {
         for job in jobs {
             let rows: Vec<&Row> = self.rows.iter().filter(|row| row.job == job).collect();
             let floors: BTreeMap<u32, &Row> = rows.iter().filter(|row| row.program == FLOOR).map(|row| (row.namespaces, *row)).collect();
-            let _ = write!(text, "\n### {job}\n\n| | namespaces | wall ms | (quartiles) | to floor | CPU ms | to floor | peak MiB | execs | system calls |\n");
+            let _ = write!(
+                text,
+                "\n### {job}\n\n| | namespaces | wall ms | (quartiles) | to floor | CPU ms | to floor | peak MiB | execs | system calls |\n"
+            );
             text.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
             for row in rows {
                 let Some(wall) = Spread::of(&row.wall) else {
-                    let _ = writeln!(text, "| {} | {} | {} | | | | | | | |", row.program, row.namespaces, row.missing.as_deref().unwrap_or("not measured"));
+                    let _ = writeln!(
+                        text,
+                        "| {} | {} | {} | | | | | | | |",
+                        row.program,
+                        row.namespaces,
+                        row.missing.as_deref().unwrap_or("not measured")
+                    );
                     continue;
                 };
                 let floor = floors.get(&row.namespaces);
-                let ratio = |of: Option<f64>, to: Option<f64>| of.zip(to).filter(|(_, to)| *to > 0.0).map_or_else(String::new, |(of, to)| format!("{:.2}", of / to));
+                let ratio = |of: Option<f64>, to: Option<f64>| {
+                    of.zip(to).filter(|(_, to)| *to > 0.0).map_or_else(String::new, |(of, to)| format!("{:.2}", of / to))
+                };
                 let (cpu, memory) = (median(&row.cpu), row.memory.map(|kib| kib as f64 / 1024.0));
                 let number = |n: Option<u32>| n.map_or_else(String::new, |n| n.to_string());
                 let _ = writeln!(

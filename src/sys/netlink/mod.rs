@@ -9,13 +9,13 @@ mod socket;
 
 pub use keep::{Kept, give_back, keep};
 pub use message::{
-    Numbers, Request, Side, add_placeholders, added_ipv6, is_marked, knows_kind, loopback_up, neighbour_timer, release_port,
-    put_aside, remove_address, remove_links, rename, rename_back, requests, set_mac, spare_index, unmark,
+    Numbers, Request, Side, add_placeholders, added_ipv6, is_marked, knows_kind, loopback_up, neighbour_timer, put_aside, release_port,
+    remove_address, remove_links, rename, rename_back, requests, set_mac, spare_index, unmark,
 };
 pub use port::{host_ends, put_on_bridge, set_down, set_host_link, vlans};
 pub use read::{
-    AddressState, KernelLink, PortState, RouteState, RuleState, addresses, is_held, is_taken, link_by_index, link_by_name, links, routes, routes_of,
-    rules,
+    AddressState, KernelLink, PortState, RouteState, RuleState, addresses, is_held, is_taken, link_by_index, link_by_name, links, routes,
+    routes_of, rules,
 };
 pub use socket::{Batch, Monitor, Refusal, Socket};
 
