@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         a_namespace_that_cannot_come_up_stops_no_service,
         a_renamed_unit_keeps_its_namespace,
         one_without_sockets_gets_its_links_back,
+        networkd_lets_go_of_what_goes,
         a_masked_unit_keeps_its_namespace,
         an_alias_and_a_drop_in_go,
         a_namespace_that_is_left_goes,
@@ -438,6 +439,31 @@ fn one_without_sockets_gets_its_links_back(suite: Suite) {
     let _ = lab.wait_until("it answers", SECONDS, "ping -n -c 1 -W 1 10.63.0.2").ok();
     assert_eq!(picture(), before);
     let _ = lab.sh("systemctl stop t-quiet; netns-networkd down box; rm /etc/systemd/system/t-new.service; systemctl daemon-reload; systemctl reset-failed").ok();
+    assert_gone(&lab);
+}
+
+/// Neither as the port that it was nor as a link that a file for all of them is for.
+fn networkd_lets_go_of_what_goes(suite: Suite) {
+    let lab = Lab::new(suite);
+    let all = "/etc/systemd/network/99-t-all.network";
+    lab.write_file(all, "[Match]\nType=ether\n[Network]\nDHCP=yes\n");
+    lab.services(&[("t-box.service", "8000")]);
+    lab.config(&config("\"t-box\"", ETH0));
+    lab.sync_changes(&[]);
+    lab.start(&["t-box"]);
+    let networkctl = "networkctl --no-legend list box-eth0 | grep configured";
+    let _ = lab.wait_until("networkd is done with the port", SECONDS, networkctl).ok();
+    let index = lab.sh("cat /sys/class/net/box-eth0/ifindex").ok().stdout;
+    let said = lab.journal_of("systemd-networkd", || {
+        lab.stop(&["t-box"]);
+        let _ = lab.wait_until("it is freed", SECONDS, &format!("! ip -o link | grep -E '^{}:'", index.trim())).ok();
+    });
+    let about: Vec<&str> = said.lines().filter(|line| line.starts_with("box-eth0: ") || line.starts_with("gone-")).collect();
+    assert!(
+        !about.is_empty() && !["Configuring", "ailed", "ould not", "annot"].iter().any(|bad| about.iter().any(|line| line.contains(bad))),
+        "{said}"
+    );
+    let _ = lab.sh(&format!("rm {all}; networkctl reload")).ok();
     assert_gone(&lab);
 }
 
