@@ -25,6 +25,7 @@ help:
 	@echo 'make test-sid  runs those of the hosts on Debian sid, with the newest systemd'
 	@echo 'make soak      has namespaces come and go 1,000 times, which takes half an hour; ROUNDS=N'
 	@echo 'make test-vm   runs those of them that need a virtual machine'
+	@echo 'make bench     how long it takes, beside the least that the kernel needs and what others take; results in target/speed'
 	@echo 'make build     builds $(BIN)'
 	@echo 'make install   installs under $$(DESTDIR)$$(PREFIX); PREFIX is $(PREFIX)'
 	@echo 'make man       makes docs/man from the documents'
@@ -84,6 +85,10 @@ test-vm:
 	tests/common/host.sh setup
 	$(STATIC) test --locked --tests --target $(TUPLE) -- vm_
 
+BENCH =
+bench: build
+	$(STATIC) bench --locked --profile dev --bench bench --target $(TUPLE) -- $(BENCH)
+
 # After a change of the documents or of the command line; a test says when.
 man:
 	$(STATIC) run --quiet --locked --example man --target $(TUPLE)
@@ -94,4 +99,4 @@ demo:
 clean:
 	$(CARGO) clean
 
-.PHONY: help build install test test-sid soak test-vm man demo clean
+.PHONY: help build install test test-sid soak test-vm bench man demo clean

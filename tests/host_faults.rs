@@ -61,6 +61,8 @@ const ROUNDS: &str = r#"
         echo '# mine' >$unit/50-netns-networkd.conf; chmod 640 $unit/50-netns-networkd.conf; systemctl daemon-reload
     }
     picture() { # all that is ours, and whom nobody may disturb
+        # what `down` has put aside goes by itself, in a moment
+        for n in {1..500}; do if ! compgen -G '/sys/class/net/gone-*' >/dev/null; then break; fi; read -t 0.02 <> <(:) || true; done
         { set +e; find /etc/systemd /etc/netns /var/lib/netns-networkd -not -name lock -not -name manifest.toml \( -type f -o -type l \) -exec stat -c '%n %a %u %g' {} + -exec sha256sum {} +
           # a run that was cut off may leave a file listed that has gone
           sed 's/"//g' /var/lib/netns-networkd/manifest.toml | while read -r path hashes; do [[ ! -e $path ]] || echo "listed $path $hashes"; done

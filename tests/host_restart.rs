@@ -19,6 +19,8 @@ pub fn trials() -> Vec<Trial> {
         one_that_does_not_start_again_is_reported,
         a_namespace_that_cannot_come_up_stops_no_service,
         a_renamed_unit_keeps_its_namespace,
+        one_without_sockets_gets_its_links_back,
+        networkd_lets_go_of_what_goes,
         a_masked_unit_keeps_its_namespace,
         an_alias_and_a_drop_in_go,
         a_namespace_that_is_left_goes,
@@ -408,6 +410,59 @@ fn a_renamed_unit_keeps_its_namespace(suite: Suite) {
         assert_gone(&lab);
         let _ = lab.sh("rm /etc/systemd/system/t-new.service; systemctl daemon-reload").ok();
     }
+}
+
+/// `down` looks for processes only when the links are out of the way, if nobody inside has a socket to notice by.
+fn one_without_sockets_gets_its_links_back(suite: Suite) {
+    let lab = Lab::new(suite);
+    unit(&lab, "t-quiet.service", BOUND, &format!("ExecStart=/usr/bin/sleep 3000\n{INSIDE}"));
+    lab.systemctl(&["daemon-reload"]);
+    let more = "interface.eth1 = { bridge = \"br0\", mtu = 1400, hairpin = true, addresses = [\"fd3f::2/64\"], gateways = [\"fd3f::1\"] }";
+    lab.config(&config("", &format!("{ETH0}\n{more}")));
+    lab.sync_changes(&[]);
+    lab.start(&["t-quiet"]);
+    let picture = || {
+        let all = "ip -n box -o link show; ip -n box -o addr show; ip -n box route; ip -n box -6 route; bridge -d link show | grep -A1 box-eth; stat -Lc %i /run/netns/box
+                   ip -o link show master br0";
+        let all = lab.sh(all).ok().stdout;
+        all.lines()
+            .filter(|line| !line.contains("fe80"))
+            .map(|line| line.split("valid_lft").next().unwrap_or_default().to_owned() + "\n")
+            .collect::<String>()
+    };
+    let (before, pid) = (picture(), lab.property("t-quiet", "MainPID"));
+    let _ = lab.sh("mv /etc/systemd/system/t-quiet.service /etc/systemd/system/t-new.service").ok();
+    reload(&lab);
+    let why = lab.journal(&["netns@box"]);
+    assert!(why.contains(&format!("failed to take down netns 'box': t-quiet.service (PID {pid}) runs in it")), "{why}");
+    assert_eq!(lab.property("t-quiet", "MainPID"), pid);
+    let _ = lab.wait_until("it answers", SECONDS, "ping -n -c 1 -W 1 10.63.0.2").ok();
+    assert_eq!(picture(), before);
+    let _ = lab.sh("systemctl stop t-quiet; netns-networkd down box; rm /etc/systemd/system/t-new.service; systemctl daemon-reload; systemctl reset-failed").ok();
+    assert_gone(&lab);
+}
+
+/// Neither as the port that it was nor as a link that a file for all of them is for.
+fn networkd_lets_go_of_what_goes(suite: Suite) {
+    let lab = Lab::new(suite);
+    let all = "/etc/systemd/network/99-t-all.network";
+    lab.write_file(all, "[Match]\nType=ether\n[Network]\nDHCP=yes\n");
+    lab.services(&[("t-box.service", "8000")]);
+    lab.config(&config("\"t-box\"", ETH0));
+    lab.sync_changes(&[]);
+    lab.start(&["t-box"]);
+    let networkctl = "networkctl --no-legend list box-eth0 | grep configured";
+    let _ = lab.wait_until("networkd is done with the port", SECONDS, networkctl).ok();
+    let index = lab.sh("cat /sys/class/net/box-eth0/ifindex").ok().stdout;
+    let said = lab.journal_of("systemd-networkd", || {
+        lab.stop(&["t-box"]);
+        let _ = lab.wait_until("it is freed", SECONDS, &format!("! ip -o link | grep -E '^{}:'", index.trim())).ok();
+    });
+    let about: Vec<&str> = said.lines().filter(|line| line.starts_with("box-eth0: ") || line.starts_with("gone-")).collect();
+    // that it has gone when networkd comes to it, networkd 257 says as often as it is told of it
+    assert!(!about.is_empty() && !about.iter().any(|line| line.contains("Configuring") || line.contains("annot")), "{said}");
+    let _ = lab.sh(&format!("rm {all}; networkctl reload")).ok();
+    assert_gone(&lab);
 }
 
 /// systemd 257 forgets what binds a unit when that is masked, 252 does not.

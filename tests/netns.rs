@@ -57,6 +57,7 @@ pub fn trials() -> Vec<Trial> {
         down_takes_only_what_is_ours,
         down_goes_on_past_errors,
         down_with_a_process_inside,
+        down_names_who_has_the_namespace_open,
         netns_deleted_behind_our_back,
         host_end_deleted_behind_our_back,
         killed_at_random,
@@ -68,7 +69,7 @@ pub fn trials() -> Vec<Trial> {
         neighbours_learn_the_new_mac,
         announce_false_is_quiet,
         big_batches,
-        system_calls_of_up,
+        what_up_and_down_ask_of_the_kernel,
     ]
 }
 
@@ -205,7 +206,9 @@ impl Net {
     /// Everything that `up` makes, in one text that two runs can be compared by; what only time changes is left out.
     #[track_caller]
     pub fn picture(&self) -> String {
+        // what `down` has put aside goes by itself, in a moment
         let script = r#"
+            for n in {1..500}; do if ! ip -o link | grep -q ': gone-[0-9]'; then break; fi; read -t 0.02 <> <(:) || true; done
             echo "netns: $(cd /run/netns 2>/dev/null && ls)"
             echo "state: $(cd /run/netns-networkd/netns 2>/dev/null && ls -A)"
             show() {
@@ -1548,25 +1551,73 @@ fn big_batches() {
     net.assert_picture(&before);
 }
 
-/// W1 of the yardstick: one veth, one IPv4 and one IPv6 address without duplicate detection, a default route for each.
-fn system_calls_of_up() {
-    let net = Net::with(&dad("off"));
+/// One process that is neither inside nor runs anything there can keep a namespace, too.
+fn down_names_who_has_the_namespace_open() {
+    let net = Net::with(MAIL);
+    let before = net.picture();
+    let _ = net.up("mail").ok();
+    let _ = net.sh("sleep 1000 9</run/netns/mail & until pgrep -x sleep; do :; done").ok();
+    let pid = net.sh("pgrep -x sleep").ok().stdout;
+    let said = net.run(&["netns-networkd", "down", "mail"]).ok().stderr;
+    let kept = "warning: netns 'mail' is down, but the kernel keeps it, without its links, as long as processes have it open: sleep (PID";
+    assert_eq!(said, format!("{kept} {})\n", pid.trim()));
+    assert_eq!(net.sh("ip -o link | grep -E 'mail|gone' || true").ok().stdout, "", "deleted, for nothing frees it soon");
+    let _ = net.sh("kill $(pgrep -x sleep)").ok();
+    net.assert_picture(&before);
+}
+
+/// The jobs of `make bench`, W1 and W2: what does not vary from run to run, and from machine to machine.
+fn what_up_and_down_ask_of_the_kernel() {
+    let second = |n: u32| {
+        let more = (3..6).map(|to| {
+            format!("{{ to = \"10.{n}.{to}.0/24\", via = \"10.{n}.0.1\" }}, {{ to = \"fd0a:{n}:{to}::/48\", via = \"fd0a:{n}::1\" }}")
+        });
+        format!(
+            "[namespace.two.interface.eth{n}]\nbridge = \"br0\"\ndad = \"off\"\naddresses = [\"10.{n}.0.2/24\", \"10.{n}.0.3/24\", \"fd0a:{n}::2/64\", \"fd0a:{n}::3/64\"]\nroutes = [{}]\n",
+            more.collect::<Vec<_>>().join(", ")
+        )
+    };
+    let net = Net::with(&(dad("off") + &(0..3).map(second).collect::<String>()));
     if net.sh("strace -f -o /dev/null true").code != 0 {
         skip!("strace is missing, so the system calls of up are not counted: apt-get install strace");
     }
     let _ = net.sh("netns-networkd up mail; netns-networkd down mail").ok(); // /run/netns is a mount now, as on any host in use
-    // % time, seconds, usecs/call, calls, perhaps errors, name
-    let calls = |line: &str| -> u32 { line.split_whitespace().nth(3).unwrap().parse().unwrap() };
-    let count = |script: &str| -> (u32, String) {
-        let text = net.sh(&format!("strace -c -f -o /run/calls {script} >/dev/null; cat /run/calls")).ok().stdout;
-        (calls(text.lines().last().unwrap()), text)
+    let calls = |command: &str| -> Vec<String> {
+        let script = format!("strace -f -qq -o /run/calls netns-networkd {command} >/dev/null; grep -v ' --- SIG' /run/calls");
+        net.sh(&script).ok().stdout.lines().map(str::to_owned).collect()
     };
-    let (start, _) = count("netns-networkd --version");
-    let (up, table) = count("netns-networkd up mail");
-    let (again, _) = count("netns-networkd up mail");
-    let (down, _) = count("netns-networkd down mail");
-    println!("\nsystem calls: {start} to start at all, {up} for up, {again} for up again, {down} for down");
-    assert!(up - start < 160, "up needs {} system calls beyond those that start it\n{table}", up - start);
-    let sends = table.lines().filter(|l| l.ends_with(" sendto") || l.ends_with(" sendmsg")).map(calls).sum::<u32>();
-    assert!((1..=10).contains(&sends), "{sends} times netlink requests were sent: they are to go in batches\n{table}");
+    let messages = |command: &str| -> Vec<String> {
+        let log = format!("NETNS_NETWORKD_FAULT_LOG=/run/log netns-networkd {command}; cat /run/log; rm /run/log");
+        let log = net.sh(&log).ok().stdout;
+        let is_message = |line: &&str| ["message ", "question get", "question dump"].iter().any(|kind| line.starts_with(kind));
+        log.lines().filter(is_message).map(str::to_owned).collect()
+    };
+    let start = calls("--version").len();
+    // system calls beyond those of any start, and netlink messages
+    for (netns, of_up, of_down) in [("mail", (100, 11), (52, 3)), ("two", (110, 47), (58, 7))] {
+        let (up, down) = (format!("up {netns}"), format!("down {netns}"));
+        // the kernel has the last socket of `up` for a moment longer, and where there is one, `down` looks whose it is
+        let quiet = || {
+            let none = format!("ip netns exec {netns} grep -x 'sockets: used 0' /proc/net/sockstat");
+            let _ = net.wait_until("nobody has a socket inside", Duration::from_secs(10), &none).ok();
+        };
+        let called_up = calls(&up);
+        quiet();
+        let called_down = calls(&down);
+        for (command, called, (most_calls, most_messages)) in [(&up, called_up, of_up), (&down, called_down, of_down)] {
+            if *command == down {
+                quiet();
+            }
+            let (count, sent) = (called.len() - start, messages(command));
+            println!("{command}: {count} system calls beyond the {start} of a start, {} messages", sent.len());
+            let all = format!("{}\n{}", called.join("\n"), sent.join("\n"));
+            assert!(count <= most_calls, "{command}: {count} system calls\n{all}");
+            assert!(sent.len() <= most_messages, "{command}: {} netlink messages\n{all}", sent.len());
+            for (never, promise, but) in
+                [("execve(", "runs no other program", 1), ("connect(", "asks no bus", 0), ("getdents64(", "lists no folder", 0)]
+            {
+                assert_eq!(called.iter().filter(|call| call.contains(never)).count(), but, "{command} {promise}\n{all}");
+            }
+        }
+    }
 }

@@ -30,6 +30,11 @@ impl Run<'_> {
             others.extend(unit.socket.iter().flat_map(|socket| socket.services(name)));
         }
         others.retain(|unit| listed(unit).is_none());
+        if others.iter().any(UnitName::is_socket) {
+            let there = self.bus()?.sockets()?;
+            let is_there = |unit: &UnitName| there.contains(unit.as_str());
+            others.retain(|unit| !unit.is_socket() || is_there(unit) || unit.template().is_some_and(|template| is_there(&template)));
+        }
         let others: Vec<UnitName> = others.into_iter().collect();
         let others = if others.is_empty() { HashMap::new() } else { self.bus()?.units(&others)? };
 

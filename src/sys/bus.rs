@@ -76,6 +76,8 @@ trait Systemd {
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     /// `ListUnitsByPatterns(in as states, in as patterns, out a(ssssssouso) units)`: those that are loaded.
     fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<ListedUnit>>;
+    /// `ListUnitFilesByPatterns(in as states, in as patterns, out a(ss) files)`: paths and states of those that have a file.
+    fn list_unit_files_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<(String, String)>>;
     /// `JobRemoved(u id, o job, s unit, s result)`.
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
@@ -475,6 +477,17 @@ impl Bus {
         let loaded = Duration::from_micros(reloaded?.max(booted?));
         let folders: Vec<PathBuf> = folders.into_iter().map(PathBuf::from).collect();
         (!folders.is_empty()).then(|| Stamp::of(&folders, loaded, names)).flatten()
+    }
+
+    /// Lists the sockets that there are, with a file or without: to ask for one that there is not takes systemd as long as to load one.
+    pub fn sockets(&self) -> Result<BTreeSet<String>> {
+        let pattern = ["*.socket"];
+        let (files, loaded) = self.ask("list sockets", async {
+            let systemd = SystemdProxy::new(&self.connection).await?;
+            Ok((systemd.list_unit_files_by_patterns(&[], &pattern).await?, systemd.list_units_by_patterns(&[], &pattern).await?))
+        })?;
+        let files = files.into_iter().filter_map(|(path, _)| Some(path.rsplit_once('/')?.1.to_owned()));
+        Ok(files.chain(loaded.into_iter().map(|unit| unit.0)).collect())
     }
 
     /// Lists the units that are loaded, by their own names.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    io::{self, Read},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -125,7 +125,8 @@ impl Return {
 
 impl Drop for Return {
     fn drop(&mut self) {
-        if let Err(error) = rustix::thread::move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)) {
+        let back = || rustix::thread::move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network));
+        if let Err(error) = fault::look(format_args!("setns"), back).or_else(|_| back()) {
             // what comes next would be done to the wrong host
             super::terminal::complain(format_args!("error: failed to leave the network namespace: {error}"));
             std::process::abort();
@@ -139,8 +140,10 @@ pub fn has_sockets(netns: &OwnedFd) -> Result<bool> {
     let _back = Return::home()?;
     enter(netns)?;
     // the first line: `sockets: used 3`; sockets of the kernel's own do not count
-    let text = fs::read_to_string("/proc/thread-self/net/sockstat").unwrap_or_default();
-    Ok(text.lines().next() != Some("sockets: used 0"))
+    let mut line = [0; 16];
+    let read = || File::open("/proc/thread-self/net/sockstat")?.read_exact(&mut line);
+    let read = fault::look(format_args!("read sockstat"), read);
+    Ok(read.is_err() || line != *b"sockets: used 0\n")
 }
 
 fn enter(netns: &OwnedFd) -> Result<()> {

@@ -31,7 +31,7 @@ const WAYS: [Way; 3] = [
 ];
 
 /// What people write: it knows of no other than this bridge, and waits for nothing.
-const HACK: &str = r#"[Unit]
+const HACK: &str = r"[Unit]
 StopWhenUnneeded=yes
 DefaultDependencies=no
 After=systemd-networkd.service
@@ -40,8 +40,8 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=/usr/local/bin/hack %i
 ExecStop=/usr/sbin/ip netns del %i
-"#;
-const HACK_SH: &str = r#"#!/bin/sh -e
+";
+const HACK_SH: &str = r"#!/bin/sh -e
 n=${1#n}
 ip netns add $1
 ip link add $1-eth0 master br0 type veth peer name eth0 netns $1
@@ -52,7 +52,7 @@ ip -n $1 addr add 10.70.$((1 + n / 250)).$((1 + n % 250))/16 dev eth0
 ip -n $1 addr add fd46::1:$(printf %x $n)/64 dev eth0
 ip -n $1 route add default via 10.70.0.1
 ip -n $1 -6 route add default via fd46::1
-"#;
+";
 
 pub fn run(options: &Options, folder: &Path, report: &mut Report) {
     let mut booted = boot(options, folder, "boot");

@@ -4,14 +4,15 @@
 //!
 //!     make bench BENCH='netns --rounds 50 --sizes 1,100'
 
-// the rules of src/sys are for the product
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros, clippy::disallowed_types, clippy::pedantic)]
+// a benchmark is all effects, and its numbers are small
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, clippy::disallowed_types, clippy::cast_precision_loss)]
 
 mod boot;
 mod clock;
 #[allow(dead_code, unused_imports, unused_macros)]
 #[path = "../common/mod.rs"]
 mod common;
+mod curve;
 mod host;
 mod netns;
 mod report;
@@ -22,7 +23,7 @@ use std::{
     process::Command,
 };
 
-use report::Report;
+use report::{FLOOR, Report, Row};
 
 /// What to measure, and with what.
 pub struct Options {
@@ -33,6 +34,9 @@ pub struct Options {
     /// The numbers of namespaces.
     pub sizes: Vec<u32>,
 }
+
+/// The programs in the curves.
+const SHOWN: [&str; 2] = [FLOOR, netns::OURS];
 
 const USAGE: &str = "usage: [netns] [host] [boot] [--bin FILE] [--rounds N] [--sizes N,N]";
 
@@ -75,6 +79,15 @@ fn main() {
         boot::run(&options, &folder, &mut report);
     }
     fs::write(folder.join("results.json"), serde_json::to_string_pretty(&report).expect("JSON")).expect("write the results");
+    for job in ["up W1", "down W1", "restart W1"] {
+        let rows: Vec<&Row> = report.rows.iter().filter(|row| row.job == job && SHOWN.contains(&row.program.as_str())).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let caption = format!("Medians and quartiles, {}", report.date.split(' ').next().unwrap_or_default());
+        fs::write(folder.join(format!("{}.svg", job.replace(' ', "-").to_lowercase())), curve::svg(job, &caption, &rows))
+            .expect("write a curve");
+    }
     let table = report.table();
     fs::write(folder.join("results.md"), &table).expect("write the results");
     println!("{table}");

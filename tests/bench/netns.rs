@@ -64,7 +64,7 @@ impl Work {
             }
             if self == Self::W2 {
                 addresses.extend([format!("{}/24", v4(own + 1)), format!("{}/64", v6(own + 1))]);
-                for more in routes.len() as u32 / 2..3 {
+                for more in if n == 0 { 1..3 } else { 0..3 } {
                     routes.extend([(format!("10.{}.{more}.0/24", 20 + n), v4(1)), (format!("fd0a:{n}:{more}::/48"), v6(1))]);
                 }
             }

@@ -252,17 +252,22 @@ pub fn remove_links(socket: &mut Socket, indexes: &[u32]) -> Result<()> {
 /// Frees the names of host ends whose namespace is about to go, and their bridges of them: they go with it, later, in the kernel's own
 /// time. To delete one takes it some 15 ms of waiting for RCU; this takes none.
 pub fn put_aside(socket: &mut Socket, indexes: &[u32]) -> Result<()> {
-    let mut batch = Batch::default();
-    for index in indexes {
-        let one = || LinkUnspec::new_with_index(*index);
-        // down first: before Linux 6.2 a link that is up cannot be renamed
-        batch.push((), set(one().nocontroller().down()), 0);
-        batch.push((), set(one().name(format!("gone-{index}"))), 0);
+    let one = |index: &u32| LinkUnspec::new_with_index(*index);
+    let named = |index: &u32| one(index).name(format!("gone-{index}"));
+    // The name comes first, and networkd has nothing to do with what follows: it would put a port back. Before Linux 6.2 a link that is
+    // up cannot be renamed.
+    let at_once = |index: &u32| vec![set(named(index).nocontroller().down())];
+    let step_by_step = |index: &u32| vec![set(one(index).down()), set(named(index)), set(one(index).nocontroller())];
+    for messages in [&at_once as &dyn Fn(&u32) -> Vec<RouteNetlinkMessage>, &step_by_step] {
+        let mut batch = Batch::default();
+        indexes.iter().flat_map(messages).for_each(|message| batch.push((), message, 0));
+        match socket.request(batch)?.into_iter().find(|((), refusal)| refusal.errno != Errno::NODEV) {
+            Some(((), refusal)) if refusal.errno == Errno::BUSY => {}
+            Some(((), refusal)) => return Err(refusal.into()),
+            None => return Ok(()),
+        }
     }
-    match socket.request(batch)?.into_iter().find(|((), refusal)| refusal.errno != Errno::NODEV) {
-        Some(((), refusal)) => Err(refusal.into()),
-        None => Ok(()),
-    }
+    bail!("the kernel does not rename a link")
 }
 
 /// Takes a link of the host from a bridge; what is no port of it (any more) stays as it is.
