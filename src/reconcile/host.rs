@@ -208,9 +208,11 @@ pub fn units(
         let settings = name.template().into_iter().chain([name.clone()]).map(|unit| desired::drop_in_path(&unit));
         let changed = |path: &Path| fs::replaced(path).is_some_and(|when| when > loaded.active_since);
         let will_change = |path: &Path| files.get(path).map(|f| &f.content) != desired.files.get(path).map(|f| &f.content);
-        let new_settings = settings.into_iter().any(|path| changed(&path) || will_change(&path));
         let etc = match (&runs_in, desired.units.get(name)) {
-            (Some(Place::Netns(netns)), Some(unit)) => seen(loaded, netns, &unit.etc, new_settings, changed),
+            (Some(Place::Netns(netns)), Some(unit)) => {
+                let new_settings = settings.into_iter().any(|path| changed(&path) || will_change(&path));
+                seen(loaded, netns, &unit.etc, new_settings, changed)
+            }
             _ => BTreeSet::new(),
         };
         (name.clone(), Unit { bound_to, runs_in, etc })

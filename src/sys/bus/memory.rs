@@ -141,6 +141,13 @@ impl Look<'_> {
                 self.add(&fs::symlink_metadata(&path)?)?;
                 self.hash.update(fs::read_link(&path)?.as_os_str().as_encoded_bytes());
             }
+            if kind.is_dir() {
+                // drop-ins, and links that others want it; systemd looks no deeper
+                if is_top {
+                    self.at(&path, false)?;
+                }
+                continue;
+            }
             // a link to nothing is what it says
             let found = match fs::metadata(&path) {
                 Err(_) if kind.is_symlink() => continue,
@@ -149,7 +156,6 @@ impl Look<'_> {
             if found.is_file() {
                 self.add(&found)?;
             } else if found.is_dir() && is_top {
-                // drop-ins, and links that others want it; systemd looks no deeper
                 self.at(&path, false)?;
             }
             // /dev/null is as old as the boot: the link says that a unit is masked
