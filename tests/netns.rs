@@ -1256,7 +1256,8 @@ fn assert_survives(net: &Net, rounds: &str) {
                ip -o link show master br0 | sed -E 's/^[0-9]+: //; s/@if[0-9]+//; s/link-netns.*//'
                ls -A /run/netns /run/netns-networkd/netns; grep -c ' /run/netns ' /proc/self/mountinfo; {MOUNTED}; }} 2>&1
         }}
-        nothing() {{
+        nothing() {{ # what was put aside goes by itself, in a moment
+            for n in {{1..500}}; do if ! compgen -G '/sys/class/net/gone-*' >/dev/null; then break; fi; read -t 0.02 <> <(:) || true; done
             {{ ls -A /run/netns /run/netns-networkd/netns; ip -o link show master br0; ip -o link | cut -d: -f2; {MOUNTED}; }} 2>&1
         }}
         netns-networkd up mail; picture >/run/wanted; netns-networkd down mail; nothing >/run/nothing
@@ -1267,8 +1268,7 @@ fn assert_survives(net: &Net, rounds: &str) {
         }}
         clean() {{ # WHAT
             netns-networkd down mail 2>/run/error || {{ echo "$1: down failed: $(cat /run/error)"; exit 1; }}
-            # the kernel takes a moment to free what was put aside
-            for n in {{1..250}}; do nothing >/run/got; if cmp -s /run/nothing /run/got; then return; fi; read -t 0.02 <> <(:) || true; done
+            nothing >/run/got
             diff /run/nothing /run/got || {{ echo "$1: down is not right"; exit 1; }}
         }}
         {rounds}"#
