@@ -84,6 +84,9 @@ fn main() {
         if rows.is_empty() {
             continue;
         }
+        if rows.is_empty() {
+            continue;
+        }
         let caption = format!("Medians and quartiles, {}", report.date.split(' ').next().unwrap_or_default());
         fs::write(folder.join(format!("{}.svg", job.replace(' ', "-").to_lowercase())), curve::svg(job, &caption, &rows))
             .expect("write a curve");
