@@ -36,7 +36,7 @@ pub struct Options {
 }
 
 /// The programs in the curves.
-const SHOWN: [&str; 2] = [FLOOR, netns::OURS];
+const SHOWN: [&str; 3] = [FLOOR, netns::OURS, netns::OURS_QUIET];
 
 const USAGE: &str = "usage: [netns] [host] [boot] [--bin FILE] [--rounds N] [--sizes N,N]";
 

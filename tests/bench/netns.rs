@@ -18,6 +18,8 @@ use crate::{
 const SETTLE: Duration = Duration::from_millis(80);
 /// The product, in a table.
 pub const OURS: &str = "netns-networkd";
+/// The same, where neighbours are told nothing: what is told reaches every namespace on the bridge.
+pub const OURS_QUIET: &str = "netns-networkd, announce = false";
 
 /// What is made: one interface with an IPv4 and an IPv6 address and two default routes, or three of them with four addresses and six
 /// routes each. No duplicate address detection, which nobody else waits for.
@@ -54,7 +56,11 @@ impl Work {
 
     fn interfaces(self) -> Vec<Interface> {
         // the one's own, so that both can stand in one configuration
-        let (count, own) = if self == Self::W1 { (1, 10) } else { (3, 20) };
+        self.interfaces_of(self.netns(), if self == Self::W1 { 10 } else { 20 })
+    }
+
+    fn interfaces_of(self, netns: &str, own: u32) -> Vec<Interface> {
+        let count = if self == Self::W1 { 1 } else { 3 };
         let interface = |n: u32| {
             let (v4, v6) = (|last: u32| format!("10.9.{n}.{last}"), |last: u32| format!("fd09:{n}::{last:x}"));
             let mut addresses = vec![format!("{}/24", v4(own)), format!("{}/64", v6(own))];
@@ -68,21 +74,34 @@ impl Work {
                     routes.extend([(format!("10.{}.{more}.0/24", 20 + n), v4(1)), (format!("fd0a:{n}:{more}::/48"), v6(1))]);
                 }
             }
-            let host_end = format!("{}-eth{n}", self.netns());
+            let host_end = format!("{netns}-eth{n}");
             Interface { name: format!("eth{n}"), host_end, mac: format!("02:09:00:00:{own:02x}:{n:02x}"), addresses, routes }
         };
         (0..count).map(interface).collect()
     }
 
+    /// Our namespace that tells its neighbours nothing.
+    fn quiet(self) -> &'static str {
+        match self {
+            Self::W1 => "quiet-one",
+            Self::W2 => "quiet-two",
+        }
+    }
+
     fn config(self) -> String {
+        let quiet = self.interfaces_of(self.quiet(), if self == Self::W1 { 30 } else { 40 });
+        self.config_of(self.netns(), true, self.interfaces()) + &self.config_of(self.quiet(), false, quiet)
+    }
+
+    fn config_of(self, netns: &str, announce: bool, interfaces: Vec<Interface>) -> String {
         let mut text = String::new();
-        for interface in self.interfaces() {
+        for interface in interfaces {
             let Interface { name, host_end, mac, addresses, routes } = interface;
             let routes: Vec<String> = routes.iter().map(|(to, via)| format!("{{ to = \"{to}\", via = \"{via}\" }}")).collect();
             let _ = writeln!(
                 text,
-                "[namespace.{}.interface.{name}]\nbridge = \"br0\"\ndad = \"off\"\nhost-name = \"{host_end}\"\nmac = \"{mac}\"\naddresses = {addresses:?}\nroutes = [{}]",
-                self.netns(),
+                "[namespace.{}.interface.{name}]\nbridge = \"br0\"\ndad = \"off\"\nannounce = {announce}\nhost-name = \"{host_end}\"\nmac = \"{mac}\"\naddresses = {addresses:?}\nroutes = [{}]",
+                netns,
                 routes.join(", ")
             );
         }
@@ -155,6 +174,7 @@ fn programs(work: Work, bin: &Path, floor: &Path, folder: &Path) -> Vec<Program>
         program(FLOOR, floor_up(floor, work), with_ends("rename")),
         program("floor, deleting", floor_up(floor, work), with_ends("down")),
         program(OURS, words(&[bin, "up", netns]), words(&[bin, "down", netns])),
+        program(OURS_QUIET, words(&[bin, "up", work.quiet()]), words(&[bin, "down", work.quiet()])),
         program(
             "ip -batch",
             script(&format!("ip -batch {}\nip -n {netns} -batch {}", batch("host", &host), batch("inside", &inside))),
@@ -281,7 +301,7 @@ pub fn run(options: &Options, folder: &Path, report: &mut Report) {
             eprintln!("{} with {size} namespaces", work.name());
             let mut all = programs(work, &options.bin, &floor, folder);
             if size > 1 {
-                all.retain(|program| [FLOOR, "floor, deleting", OURS].contains(&program.name));
+                all.retain(|program| [FLOOR, "floor, deleting", OURS, OURS_QUIET].contains(&program.name));
             }
             one(&mut clock, &all, work, size, options.rounds, report);
             if size == 1 {
