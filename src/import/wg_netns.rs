@@ -1,4 +1,4 @@
-//! Profiles of dadevel/wg-netns: `/etc/wireguard/NAME.json`. Those in YAML are named, and not read.
+//! Profiles of dadevel/wg-netns: `/etc/wireguard/NAME.json`, or the same in YAML.
 
 use serde_json::{Map, Value};
 
@@ -13,20 +13,28 @@ use super::{
 const FOLDER: &str = "/etc/wireguard";
 
 pub fn read(host: &mut Host<'_>) {
-    for suffix in ["yaml", "yml"] {
+    for suffix in ["json", "yaml", "yml"] {
         for path in host.files.matching(&format!("{FOLDER}/*.{suffix}")) {
-            let why = "YAML is not read: make JSON of it, `python3 -c 'import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)'`";
-            host.notes.push(Note::missed(Origin::new(&path, 1), &path, why));
+            let Some(content) = host.files.get(&path).map(str::to_owned) else { continue };
+            match if suffix == "json" { json(&content) } else { yaml(&content) } {
+                Ok(Value::Object(profile)) => Profile { host, path: &path, content: &content, netns: String::new() }.read(&profile),
+                Ok(_) => host.notes.push(Note::missed(Origin::new(&path, 1), &path, "this is no profile")),
+                Err((line, why)) => host.notes.push(Note::missed(Origin::new(&path, line.max(1)), &path, why)),
+            }
         }
     }
-    for path in host.files.matching(&format!("{FOLDER}/*.json")) {
-        let Some(content) = host.files.get(&path).map(str::to_owned) else { continue };
-        match serde_json::from_str::<Value>(&content) {
-            Ok(Value::Object(profile)) => Profile { host, path: &path, content: &content, netns: String::new() }.read(&profile),
-            Ok(_) => host.notes.push(Note::missed(Origin::new(&path, 1), &path, "this is no profile")),
-            Err(why) => host.notes.push(Note::missed(Origin::new(&path, why.line().max(1)), &path, format!("this is no JSON: {why}"))),
-        }
-    }
+}
+
+/// Reads a file; where it cannot be read, says in which line and why.
+fn json(content: &str) -> Result<Value, (usize, String)> {
+    serde_json::from_str(content).map_err(|why| (why.line(), format!("this is no JSON: {why}")))
+}
+
+fn yaml(content: &str) -> Result<Value, (usize, String)> {
+    serde_saphyr::from_str(content).map_err(|why| {
+        let line = why.location().and_then(|location| usize::try_from(location.line()).ok()).unwrap_or(1);
+        (line, "this is no YAML that can be read".to_owned())
+    })
 }
 
 struct Profile<'p, 'h, 'f> {
@@ -37,9 +45,11 @@ struct Profile<'p, 'h, 'f> {
 }
 
 impl Profile<'_, '_, '_> {
-    /// Finds the line that has a word first: JSON does not tell where its values stand.
+    /// Finds the line that has a word first: neither JSON nor YAML tells where its values stand. A word in quotes may stand without, too.
     fn place(&self, word: &str) -> Origin {
-        let line = self.content.lines().position(|line| line.contains(word)).unwrap_or(0);
+        let bare = word.trim_matches('"');
+        let is_bare = |line: &str| line.split(|c: char| c.is_whitespace() || ":,[]{}".contains(c)).any(|one| one == bare);
+        let line = self.content.lines().position(|line| line.contains(word) || is_bare(line)).unwrap_or(0);
         Origin::new(self.path, line + 1)
     }
 
@@ -172,9 +182,11 @@ impl Profile<'_, '_, '_> {
         }
     }
 
-    /// Has a key taken out of the profile: it stands in a file of its own, never in the configuration. wg-netns is Python, so that is there.
+    /// Has a key taken out of the profile: it stands in a file of its own, never in the configuration. wg-netns is Python and reads its
+    /// profiles with these modules, so they are there.
     fn key_step(&mut self, at: &str, path: &str) {
-        let program = format!("import json, sys; print(json.load(open(sys.argv[1])){at})");
+        let (module, load) = if self.path.ends_with(".json") { ("json", "json.load") } else { ("yaml", "yaml.safe_load") };
+        let program = format!("import {module}, sys; print({load}(open(sys.argv[1])){at})");
         let command = format!("python3 -c {} {} | install -Dm600 /dev/stdin {}", quote(&program), quote(self.path), quote(path));
         self.host.world.keys.push(command);
     }
