@@ -1,5 +1,7 @@
 //! Profiles of dadevel/wg-netns: `/etc/wireguard/NAME.json`, or the same in YAML.
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -185,7 +187,8 @@ impl Profile<'_, '_, '_> {
     /// Has a key taken out of the profile: it stands in a file of its own, never in the configuration. wg-netns is Python and reads its
     /// profiles with these modules, so they are there.
     fn key_step(&mut self, at: &str, path: &str) {
-        let (module, load) = if self.path.ends_with(".json") { ("json", "json.load") } else { ("yaml", "yaml.safe_load") };
+        let is_json = Path::new(self.path).extension().is_some_and(|suffix| suffix == "json");
+        let (module, load) = if is_json { ("json", "json.load") } else { ("yaml", "yaml.safe_load") };
         let program = format!("import {module}, sys; print({load}(open(sys.argv[1])){at})");
         let command = format!("python3 -c {} {} | install -Dm600 /dev/stdin {}", quote(&program), quote(self.path), quote(path));
         self.host.world.keys.push(command);
