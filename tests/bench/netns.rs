@@ -90,10 +90,10 @@ impl Work {
 
     fn config(self) -> String {
         let quiet = self.interfaces_of(self.quiet(), if self == Self::W1 { 30 } else { 40 });
-        self.config_of(self.netns(), true, self.interfaces()) + &self.config_of(self.quiet(), false, quiet)
+        Self::config_of(self.netns(), true, self.interfaces()) + &Self::config_of(self.quiet(), false, quiet)
     }
 
-    fn config_of(self, netns: &str, announce: bool, interfaces: Vec<Interface>) -> String {
+    fn config_of(netns: &str, announce: bool, interfaces: Vec<Interface>) -> String {
         let mut text = String::new();
         for interface in interfaces {
             let Interface { name, host_end, mac, addresses, routes } = interface;
