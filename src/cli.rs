@@ -27,8 +27,8 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Understands what the units run, `up NAME`, `up --live NAME` and `down NAME`: a tenth of the time that the whole command line takes
-    /// to be put together, which is a tenth of all that `up` takes. Anything else is none.
+    /// Understands what the units run, `up NAME`, `up --live NAME` and `down NAME`, without putting the whole command line together, which
+    /// takes longer than all that is needed of it (docs/decisions/0025). Anything else is none.
     #[must_use]
     pub fn of_unit(arguments: impl Iterator<Item = OsString>) -> Option<Self> {
         // one more than there can be
@@ -229,4 +229,21 @@ pub struct Online {
 pub struct DhcpEvent {
     #[arg(value_parser = NetnsName::parse)]
     pub name: NetnsName,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_units_run_means_the_same_without_clap() {
+        let of_unit = |words: &str| Cli::of_unit(words.split(' ').map(OsString::from));
+        for words in ["up mail", "up --live mail", "down mail"] {
+            let parsed = Cli::try_parse_from(std::iter::once("netns-networkd").chain(words.split(' '))).unwrap();
+            assert_eq!(format!("{:?}", of_unit(words).unwrap()), format!("{parsed:?}"));
+        }
+        for words in ["up", "up --help", "up -h", "down -h", "down -v", "up --live", "up mail --json", "up mail mail", "up a/b", "list"] {
+            assert!(of_unit(words).is_none(), "{words}");
+        }
+    }
 }

@@ -1612,6 +1612,8 @@ fn what_up_and_down_ask_of_the_kernel() {
             println!("{command}: {count} system calls beyond the {start} of a start, {} messages", sent.len());
             let all = format!("{}\n{}", called.join("\n"), sent.join("\n"));
             assert!(count <= most_calls, "{command}: {count} system calls\n{all}");
+            let sends = called.iter().filter(|call| call.contains("sendto(") || call.contains("sendmsg(")).count();
+            assert!((1..=10).contains(&sends), "{command}: {sends} times requests were sent: they are to go in batches\n{all}");
             assert!(sent.len() <= most_messages, "{command}: {} netlink messages\n{all}", sent.len());
             for (never, promise, but) in
                 [("execve(", "runs no other program", 1), ("connect(", "asks no bus", 0), ("getdents64(", "lists no folder", 0)]

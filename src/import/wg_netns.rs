@@ -35,6 +35,7 @@ fn json(content: &str) -> Result<Value, (usize, String)> {
 fn yaml(content: &str) -> Result<Value, (usize, String)> {
     serde_saphyr::from_str(content).map_err(|why| {
         let line = why.location().and_then(|location| usize::try_from(location.line()).ok()).unwrap_or(1);
+        // not in the reader's words: they may repeat a key that is in the file
         (line, "this is no YAML that can be read".to_owned())
     })
 }
