@@ -131,13 +131,14 @@ impl Profile<'_, '_, '_> {
                     self.host.world.links[link].keys.insert("private-key-file", fact);
                     self.key_step(&format!("[\"interfaces\"][{number}][\"{key}\"]"), &path);
                 }
-                "listen-port" | "fwmark" => {
-                    let zero = plain(value) == "0";
-                    let fact = self.fact(plain(value), &format!("\"{key}\""));
-                    if !zero {
+                "listen-port" | "fwmark" => match whole(value) {
+                    Some(0) => {}
+                    Some(number) => {
+                        let fact = self.fact(number.to_string(), &format!("\"{key}\""));
                         self.host.world.links[link].keys.insert(if key.starts_with('f') { "fwmark" } else { "listen-port" }, fact);
                     }
-                }
+                    None => self.missed(key, "this is no number"),
+                },
                 "peers" => {
                     for (peer, value) in value.as_array().into_iter().flatten().enumerate() {
                         if let Value::Object(value) = value {
@@ -167,8 +168,11 @@ impl Profile<'_, '_, '_> {
                     keys.push(format!("endpoint = {}", text(&plain(value))));
                 }
                 "endpoint" => self.missed(key, "the configuration takes an address and a port: look the name up"),
-                "persistent-keepalive" if plain(value) == "0" => {}
-                "persistent-keepalive" => keys.push(format!("keepalive = {}", plain(value).parse::<u32>().unwrap_or_default())),
+                "persistent-keepalive" => match whole(value) {
+                    Some(0) => {}
+                    Some(seconds) => keys.push(format!("keepalive = {seconds}")),
+                    None => self.missed(key, "this is no number"),
+                },
                 "allowed-ips" => {
                     keys.push(format!("allowed-ips = [{}]", strings(value).iter().map(|ip| text(ip)).collect::<Vec<_>>().join(", ")));
                 }
@@ -199,6 +203,15 @@ impl Profile<'_, '_, '_> {
 /// A string or a number as text.
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A number as wg(8) takes one, which may be a string: a mark is written in hexadecimal by most.
+fn whole(value: &Value) -> Option<u32> {
+    let text = plain(value);
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
 }
 
 fn strings(value: &Value) -> Vec<String> {
