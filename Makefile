@@ -7,6 +7,8 @@ TARGET  = $(or $(CARGO_TARGET_DIR),target)
 # Static, so that it runs on every release of the test hosts wherever it was built; that takes a target by name.
 TUPLE  := $(shell $(CARGO) -vV | sed -n 's/^host: //p')
 STATIC  = RUSTFLAGS='-C target-feature=+crt-static' $(CARGO)
+# With names for src/hot.ld to tell all functions apart by.
+RELEASE = RUSTFLAGS='-C target-feature=+crt-static -C symbol-mangling-version=v0' $(CARGO)
 # What install puts in place; the tests give their debug build.
 BIN     = $(TARGET)/release/netns-networkd
 
@@ -32,7 +34,7 @@ help:
 	@echo 'make clean     removes what was built'
 
 build:
-	$(STATIC) build --release --locked --target $(TUPLE)
+	$(RELEASE) build --release --locked --target $(TUPLE)
 	install -D '$(TARGET)/$(TUPLE)/release/netns-networkd' '$(TARGET)/release/netns-networkd'
 
 # Builds nothing, so that it can run as root after a build as a user.
@@ -89,6 +91,11 @@ BENCH =
 bench: build
 	$(STATIC) bench --locked --profile dev --bench bench --target $(TUPLE) -- $(BENCH)
 
+# What `up` and `down` run, for the linker; after larger changes of them. Needs valgrind.
+order:
+	NETNS_NETWORKD_UNORDERED=1 CARGO_PROFILE_RELEASE_STRIP=none $(RELEASE) rustc --release --locked --bin netns-networkd --target $(TUPLE) -- -C link-arg=-Wl,-Map='$(abspath $(TARGET))/map'
+	$(STATIC) bench --locked --profile dev --bench bench --target $(TUPLE) -- --bin '$(TARGET)/$(TUPLE)/release/netns-networkd' --order '$(abspath $(TARGET))/map'
+
 # After a change of the documents or of the command line; a test says when.
 man:
 	$(STATIC) run --quiet --locked --example man --target $(TUPLE)
@@ -99,4 +106,4 @@ demo:
 clean:
 	$(CARGO) clean
 
-.PHONY: help build install test test-sid soak test-vm bench man demo clean
+.PHONY: help build install test test-sid soak test-vm bench order man demo clean

@@ -1180,7 +1180,7 @@ fn down_goes_on_past_errors() {
     // a namespace within another mount cannot be unlinked: EROFS
     let _ =
         net.sh("mount --bind /run/netns/mail /run/keep 2>/dev/null || { touch /run/keep; mount --bind /run/netns/mail /run/keep; }").ok();
-    let _ = net.sh("mount -o remount,bind,ro /run/netns").ok();
+    let _ = net.sh("mount --rbind /run/netns /run/netns; mount -o remount,bind,ro /run/netns").ok();
     let output = net.down("mail").fails(1);
     let wanted = "error: failed to take down netns 'mail': failed to remove /run/netns/mail: Read-only file system (os error 30)\n";
     assert!(output.stderr == wanted, "{}", diff(wanted, &output.stderr));

@@ -1,10 +1,14 @@
 //! Kernel parameters of the network namespace of the calling thread: `/proc/sys/net` shows each thread its own.
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result};
 
-use super::fault::fs;
+use super::fault::{self, fs};
 
 /// A dot in a key is a `/` in the path, and a `/` in a key a dot, as in sysctl(8): `net.ipv4.conf.eno1/20.arp_notify`.
 fn path(key: &str) -> PathBuf {
@@ -64,7 +68,10 @@ pub fn is_void(key: &str) -> bool {
 
 /// Sets a parameter.
 pub fn write(key: &str, value: &str) -> Result<()> {
-    match fs::write(path(key), value) {
+    // the kernel finds it sooner where it need not be ready to make a file
+    let path = path(key);
+    let write = || -> io::Result<()> { fs::OpenOptions::new().write(true).open(&path)?.write_all(value.as_bytes()) };
+    match fault::change(format_args!("write {}", path.display()), write) {
         Err(e) if e.kind() == io::ErrorKind::NotFound && is_void(key) => Ok(()),
         other => other.with_context(|| format!("failed to set {key} to {value}")),
     }

@@ -3,6 +3,8 @@
  *   floor up NS {if HOST BRIDGE INNER MAC {a ADDRESS/LENGTH}… {r DESTINATION/LENGTH GATEWAY}…}…
  *   floor down NS HOST…      host ends deleted, one RCU grace period for all, then the namespace
  *   floor rename NS HOST…    host ends renamed, out of their bridge and down; the kernel frees the rest by itself, later
+ *   floor keep up …, floor keep rename …    the same with what netns-networkd keeps besides: a lock, a record, parameters, the questions
+ *                            whether there is a bridge, whether the port forwards, whether somebody is inside, and the announcement
  *   floor many FIRST LAST up|down BRIDGE    namespaces fill-N as of W1, to have many; not timed
  *   floor clock              reads commands from standard input, runs each, says what it took
  *
@@ -14,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_link.h>
+#include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
@@ -22,10 +25,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -121,6 +126,90 @@ static int flush(int fd)
 				return refused;
 		}
 	}
+}
+
+/* Asks for a link by its name, or by its index; gives the index. */
+static int ask(int fd, const char *name, int index)
+{
+	static char answer[8192];
+	struct ifinfomsg header = {.ifi_index = index};
+	begin(RTM_GETLINK, 0, &header, sizeof(header));
+	if (name)
+		text(IFLA_IFNAME, name);
+	number(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+	if (send(fd, requests, used, 0) != (ssize_t)used || recv(fd, answer, sizeof(answer), 0) < 0)
+		fail("ask");
+	used = 0;
+	message = NULL;
+	struct nlmsghdr *got = (void *)answer;
+	if (got->nlmsg_type != RTM_NEWLINK) {
+		errno = ENODEV;
+		fail(name);
+	}
+	return ((struct ifinfomsg *)NLMSG_DATA(got))->ifi_index;
+}
+
+/* Whether the namespace with a number is there. */
+static void ask_for_namespace(int fd, int id)
+{
+	char answer[1024];
+	struct rtgenmsg header = {0};
+	begin(RTM_GETNSID, 0, &header, sizeof(header));
+	number(NETNSA_NSID, id);
+	if (send(fd, requests, used, 0) != (ssize_t)used || recv(fd, answer, sizeof(answer), 0) < 0)
+		fail("ask for a namespace");
+	used = 0;
+	message = NULL;
+}
+
+static const char *in(const char *folder, const char *netns, const char *end)
+{
+	static char paths[4][300];
+	static int next;
+	char *path = paths[next++ % 4];
+	snprintf(path, sizeof(paths[0]), "%s/%s%s", folder, netns, end);
+	return path;
+}
+
+static char record[16384];
+static ssize_t recorded;
+
+static void read_record(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || (recorded = read(fd, record, sizeof(record))) < 0)
+		fail(path);
+	close(fd);
+}
+
+static void write_file(const char *path, int flags, const char *bytes, size_t length)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC | flags, 0644);
+	if (fd < 0 || write(fd, bytes, length) != (ssize_t)length)
+		fail(path);
+	close(fd);
+}
+
+#define APPLIED "/run/netns-networkd/netns"
+
+static void lock(const char *netns)
+{
+	mkdir("/run/netns-networkd", 0755);
+	mkdir(APPLIED, 0755);
+	int fd = open(in(APPLIED, netns, ".lock"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB))
+		fail("lock");
+}
+
+static void set_parameters(void)
+{
+	static const char *const all[][2] = {
+		{"ipv4/conf/default/arp_notify", "1"}, {"ipv4/conf/default/promote_secondaries", "1"},
+		{"ipv4/ping_group_range", "0 2147483647"}, {"ipv6/conf/default/accept_ra", "0"},
+		{"ipv6/conf/default/autoconf", "0"}, {"ipv6/conf/default/ndisc_notify", "1"},
+		{"ipv6/conf/default/router_solicitation_delay", "0"}};
+	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
+		write_file(in("/proc/sys/net", all[i][0], ""), 0, all[i][1], strlen(all[i][1]));
 }
 
 static int index_of(int fd, const char *name)
@@ -226,17 +315,26 @@ static const char *path_of(const char *netns)
 	return path;
 }
 
-static int up(int count, char **words)
+static int up(int count, char **words, int keeps)
 {
+	if (keeps) {
+		lock(words[0]);
+		read_record(in("/var/lib/netns-networkd/netns", words[0], ".toml"));
+	}
 	int on_host = open_socket(), host = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (host < 0)
 		fail("/proc/self/ns/net");
 	/* in a new namespace, where lo is 1, links get 2, 3, … */
-	int index = 1;
+	int index = 1, bridges[16];
+	/* questions have the buffer to themselves */
+	for (int i = 1, n = 0; i < count; i++)
+		if (!strcmp(words[i], "if") && i + 4 < count && n < 16)
+			bridges[n++] = keeps ? ask(on_host, words[i + 2], 0) : index_of(on_host, words[i + 2]);
 	set_up(index);
 	for (int i = 1; i < count;) {
-		if (!strcmp(words[i], "if") && i + 4 < count) {
-			add_pair(host, words[i + 1], index_of(on_host, words[i + 2]), words[i + 3], words[i + 4], ++index);
+		if (!strcmp(words[i], "if") && i + 4 < count && index < 16) {
+			add_pair(host, words[i + 1], bridges[index - 1], words[i + 3], words[i + 4], index + 1);
+			index++;
 			i += 5;
 		} else if (!strcmp(words[i], "a") && i + 1 < count) {
 			add_address(index, parse(words[i + 1]));
@@ -249,6 +347,11 @@ static int up(int count, char **words)
 			fail(words[i]);
 		}
 	}
+	if (keeps) {
+		write_file(in(APPLIED, words[0], ".new"), O_CREAT | O_TRUNC, record, recorded);
+		if (rename(in(APPLIED, words[0], ".new"), in(APPLIED, words[0], ".toml")))
+			fail("rename");
+	}
 	const char *path = path_of(words[0]);
 	int file = open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
 	if (file < 0)
@@ -258,21 +361,61 @@ static int up(int count, char **words)
 		fail("unshare");
 	if (mount("/proc/self/ns/net", path, "", MS_BIND, NULL))
 		fail("mount");
-	int refused = flush(open_socket());
+	if (keeps)
+		set_parameters();
+	int inside = open_socket(), refused = flush(inside);
 	if (refused) {
 		umount2(path, MNT_DETACH);
 		unlink(path);
 		errno = -refused;
 		fail("netlink");
 	}
-	return 0;
+	if (!keeps)
+		return 0;
+	index = 1;
+	for (int i = 1; i < count; i++)
+		if (!strcmp(words[i], "if"))
+			ask(on_host, words[i + 1], 0);
+	/* the address that a link has already, given once more, is told to the neighbours */
+	for (int i = 1; i < count; i++) {
+		if (strcmp(words[i], "if"))
+			continue;
+		struct ifinfomsg header = {.ifi_index = ++index};
+		begin(RTM_SETLINK, 0, &header, sizeof(header));
+		unsigned char bytes[6];
+		sscanf(words[i + 4], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", bytes, bytes + 1, bytes + 2, bytes + 3, bytes + 4, bytes + 5);
+		attribute(IFLA_ADDRESS, bytes, sizeof(bytes));
+	}
+	return flush(inside) != 0;
 }
 
-static int down(int count, char **words, int renames)
+/* Whether somebody has a socket in a namespace. */
+static void look_inside(const char *netns)
 {
+	int here = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), there = open(path_of(netns), O_RDONLY | O_CLOEXEC);
+	char line[64];
+	if (here < 0 || there < 0 || setns(there, CLONE_NEWNET))
+		fail(netns);
+	int sockets = open("/proc/thread-self/net/sockstat", O_RDONLY | O_CLOEXEC);
+	if (sockets < 0 || read(sockets, line, sizeof(line)) < 0 || setns(here, CLONE_NEWNET))
+		fail("sockstat");
+	close(sockets);
+	close(there);
+}
+
+static int down(int count, char **words, int renames, int keeps)
+{
+	int indexes[16];
+	if (keeps) {
+		lock(words[0]);
+		read_record(in(APPLIED, words[0], ".toml"));
+		look_inside(words[0]);
+	}
 	int fd = open_socket(), group = 0x70000000 | (getpid() & 0xffff);
-	for (int i = 1; i < count; i++) {
-		struct ifinfomsg header = {.ifi_index = index_of(fd, words[i]), .ifi_change = renames ? IFF_UP : 0};
+	for (int i = 1; i < count && i < 16; i++)
+		indexes[i] = keeps ? ask(fd, words[i], 0) : index_of(fd, words[i]);
+	for (int i = 1; i < count && i < 16; i++) {
+		struct ifinfomsg header = {.ifi_index = indexes[i], .ifi_change = renames ? IFF_UP : 0};
 		char name[IFNAMSIZ];
 		snprintf(name, sizeof(name), "gone%d", header.ifi_index);
 		begin(RTM_SETLINK, 0, &header, sizeof(header));
@@ -296,6 +439,11 @@ static int down(int count, char **words, int renames)
 	const char *path = path_of(words[0]);
 	if (umount2(path, MNT_DETACH) || unlink(path))
 		fail(path);
+	if (keeps) {
+		ask_for_namespace(fd, 0);
+		if (unlink(in(APPLIED, words[0], ".toml")) || unlink(in(APPLIED, words[0], ".lock")))
+			fail("forget");
+	}
 	return 0;
 }
 
@@ -370,13 +518,16 @@ static int clock_commands(void)
 
 int main(int count, char **words)
 {
+	int keeps = count > 2 && !strcmp(words[1], "keep");
+	count -= keeps;
+	words += keeps;
 	const char *verb = count > 1 ? words[1] : "";
 	if (!strcmp(verb, "up") && count > 2)
-		return up(count - 2, words + 2);
+		return up(count - 2, words + 2, keeps);
 	if (!strcmp(verb, "down") && count > 2)
-		return down(count - 2, words + 2, 0);
+		return down(count - 2, words + 2, 0, keeps);
 	if (!strcmp(verb, "rename") && count > 2)
-		return down(count - 2, words + 2, 1);
+		return down(count - 2, words + 2, 1, keeps);
 	if (!strcmp(verb, "many") && count == 6)
 		return many(words + 2, words[0]);
 	if (!strcmp(verb, "clock"))

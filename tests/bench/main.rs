@@ -15,6 +15,7 @@ mod common;
 mod curve;
 mod host;
 mod netns;
+mod order;
 mod report;
 
 use std::{
@@ -36,14 +37,14 @@ pub struct Options {
 }
 
 /// The programs in the curves.
-const SHOWN: [&str; 3] = [FLOOR, netns::OURS, netns::OURS_QUIET];
+const SHOWN: [&str; 4] = [FLOOR, netns::KEEPING, netns::OURS, netns::OURS_QUIET];
 
-const USAGE: &str = "usage: [netns] [host] [boot] [--bin FILE] [--rounds N] [--sizes N,N]";
+const USAGE: &str = "usage: [netns] [host] [boot] [--bin FILE] [--rounds N] [--sizes N,N] [--order MAP]";
 
 fn main() {
     let mut options =
         Options { bin: Path::new(common::REPO).join("target/release/netns-networkd"), rounds: 30, sizes: vec![1, 100, 500, 1000] };
-    let mut parts = Vec::new();
+    let (mut parts, mut map) = (Vec::new(), None);
     let mut words = env::args().skip(1).filter(|word| word != "--bench");
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap_or_else(|| panic!("{USAGE}"));
@@ -51,11 +52,15 @@ fn main() {
             "--bin" => options.bin = value().into(),
             "--rounds" => options.rounds = value().parse().expect(USAGE),
             "--sizes" => options.sizes = value().split(',').map(|size| size.parse().expect(USAGE)).collect(),
+            "--order" => map = Some(value()),
             "netns" | "host" | "boot" => parts.push(word),
             _ => panic!("{USAGE}"),
         }
     }
     options.bin = options.bin.canonicalize().unwrap_or_else(|error| panic!("{}: {error}: run make build first", options.bin.display()));
+    if let Some(map) = map {
+        return order::run(&options, Path::new(&map));
+    }
     let folder = Path::new(common::REPO).join("target/speed");
     fs::create_dir_all(&folder).expect("create target/speed");
     let mut report = Report {
@@ -81,9 +86,6 @@ fn main() {
     fs::write(folder.join("results.json"), serde_json::to_string_pretty(&report).expect("JSON")).expect("write the results");
     for job in ["up W1", "down W1", "restart W1"] {
         let rows: Vec<&Row> = report.rows.iter().filter(|row| row.job == job && SHOWN.contains(&row.program.as_str())).collect();
-        if rows.is_empty() {
-            continue;
-        }
         if rows.is_empty() {
             continue;
         }

@@ -1,6 +1,6 @@
 //! `up`, `down` and a restart in a throw-away host, beside the floor and beside what people use today.
 
-use std::{fmt::Write, fs, path::Path, process::Command, thread::sleep, time::Duration};
+use std::{collections::BTreeSet, fmt::Write, fs, path::Path, process::Command, thread::sleep, time::Duration};
 
 use netns_networkd::{
     config::{SourceFile, parse},
@@ -16,6 +16,8 @@ use crate::{
 
 /// After `down` the kernel cleans up for about 30 ms, and the next new namespace waits for that.
 const SETTLE: Duration = Duration::from_millis(80);
+/// The least that the kernel needs for what the product keeps besides.
+pub const KEEPING: &str = "floor, keeping our promises";
 /// The product, in a table.
 pub const OURS: &str = "netns-networkd";
 /// The same, where neighbours are told nothing: what is told reaches every namespace on the bridge.
@@ -161,6 +163,7 @@ fn programs(work: Work, bin: &Path, floor: &Path, folder: &Path) -> Vec<Program>
     let ends: Vec<String> = work.interfaces().into_iter().map(|interface| interface.host_end).collect();
     let with_ends = |verb: &str| words(&[floor, verb, netns]).into_iter().chain(ends.iter().cloned()).collect::<Vec<_>>();
     let program = |name, up, down| Program { name, up, down, missing: None };
+    let keep = |command: &[String]| [&[floor.to_owned(), "keep".to_owned()], &command[1..]].concat();
     let (host, inside) = ip_words(work);
     let lines = |of: &[String]| of.iter().map(|line| format!("ip {line}")).collect::<Vec<_>>().join("\n");
     let inside_lines = inside.iter().map(|line| format!("ip -n {netns} {line}")).collect::<Vec<_>>().join("\n");
@@ -173,6 +176,7 @@ fn programs(work: Work, bin: &Path, floor: &Path, folder: &Path) -> Vec<Program>
     let mut all = vec![
         program(FLOOR, floor_up(floor, work), with_ends("rename")),
         program("floor, deleting", floor_up(floor, work), with_ends("down")),
+        program(KEEPING, keep(&floor_up(floor, work)), keep(&with_ends("rename"))),
         program(OURS, words(&[bin, "up", netns]), words(&[bin, "down", netns])),
         program(OURS_QUIET, words(&[bin, "up", work.quiet()]), words(&[bin, "down", work.quiet()])),
         program(
@@ -301,7 +305,7 @@ pub fn run(options: &Options, folder: &Path, report: &mut Report) {
             eprintln!("{} with {size} namespaces", work.name());
             let mut all = programs(work, &options.bin, &floor, folder);
             if size > 1 {
-                all.retain(|program| [FLOOR, "floor, deleting", OURS, OURS_QUIET].contains(&program.name));
+                all.retain(|program| [FLOOR, "floor, deleting", KEEPING, OURS, OURS_QUIET].contains(&program.name));
             }
             one(&mut clock, &all, work, size, options.rounds, report);
             if size == 1 {
@@ -379,4 +383,25 @@ impl Random {
             items.swap(n, usize::try_from(bits).unwrap_or(0) % (n + 1));
         }
     }
+}
+
+/// The addresses of all instructions that `up` and `down` run, as valgrind(1) sees them, in the program's own numbers.
+pub fn addresses_run(bin: &Path) -> BTreeSet<u64> {
+    let host = host();
+    let waits = Work::ALL.map(|work| work.config().replace("dad = \"off\"\n", "")).concat();
+    let bin = bin.to_str().expect("a path in UTF-8");
+    let mut addresses = BTreeSet::new();
+    for text in [Work::W1.config() + &Work::W2.config(), waits] {
+        record(&host, &text);
+        for netns in Work::ALL.map(Work::netns) {
+            for verb in ["up", "down"] {
+                let tool = ["valgrind", "-q", "--tool=callgrind", "--dump-instr=yes", "--compress-pos=no", "--callgrind-out-file=/run/calls"];
+                let _ = host.run(&[&tool[..], &[bin, verb, netns]].concat()).ok();
+                let address = |line: &str| u64::from_str_radix(line.strip_prefix("0x")?.split(' ').next()?, 16).ok();
+                addresses.extend(host.read_file("/run/calls").lines().filter_map(address));
+                sleep(SETTLE);
+            }
+        }
+    }
+    addresses
 }

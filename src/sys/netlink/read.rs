@@ -9,11 +9,11 @@ use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 use rtnetlink::{
     RouteMessageBuilder,
-    packet_core::DefaultNla,
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope},
         link::{BridgePortState, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
+        nsid::{NsidAttribute, NsidMessage},
         route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType},
         rule::{RuleAction, RuleAttribute, RuleMessage},
     },
@@ -21,7 +21,7 @@ use rtnetlink::{
 use rustix::io::Errno;
 
 use super::{
-    LOOPBACK, PROTOCOL, Socket,
+    PROTOCOL, Socket,
     port::{self, BridgeState},
 };
 use crate::model::{self, Address, Fwmark, Mac, Maker, Port, Route, Rule, Scope};
@@ -133,14 +133,17 @@ pub fn link_by_index(socket: &mut Socket, index: u32) -> Result<Option<KernelLin
 }
 
 /// Tells whether a namespace still exists, by the number that it has for the socket's: the kernel knows it by that until it is freed,
-/// and opens it for nobody as soon as nothing holds it (`get_net_ns_by_id`).
+/// and opens it for nobody as soon as nothing holds it (`get_net_ns_by_id`). This question does not wait for RTNL, which the kernel's
+/// freeing of namespaces holds for milliseconds.
 pub fn is_held(socket: &mut Socket, netns: i32) -> Result<bool> {
-    const TARGET_NETNSID: u16 = 46;
-    let mut request = LinkMessage::default();
-    request.header.index = LOOPBACK;
-    let target = DefaultNla::new(TARGET_NETNSID, netns.to_ne_bytes().to_vec());
-    request.attributes.extend([LinkAttribute::Other(target), LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])]);
-    Ok(socket.get(RouteNetlinkMessage::GetLink(request)).context("failed to ask whether the namespace is still held")?.is_ok())
+    let mut request = NsidMessage::default();
+    request.attributes.push(NsidAttribute::Id(netns));
+    let failed = "failed to ask whether the namespace is still held";
+    match socket.get(RouteNetlinkMessage::GetNsId(request)).context(failed)? {
+        Ok(_) => Ok(true),
+        Err(refusal) if refusal.errno == Errno::NOENT => Ok(false),
+        Err(refusal) => Err(refusal).context(failed),
+    }
 }
 
 /// Lists the links of the socket's namespace, loopback included.

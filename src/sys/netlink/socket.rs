@@ -20,6 +20,7 @@ use rtnetlink::{
     },
 };
 use rustix::{
+    buffer::spare_capacity,
     io::Errno,
     net::{RecvFlags, SendFlags, sockopt},
 };
@@ -103,6 +104,7 @@ fn append(bytes: &mut Vec<u8>, message: impl NetlinkSerializable, flags: u16) {
 pub struct Socket {
     inner: NetlinkSocket,
     sequence: u32,
+    /// Not written to before the kernel does: most answers are short, and each page that is touched costs time.
     buffer: Vec<u8>,
 }
 
@@ -126,7 +128,7 @@ impl Socket {
             sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(ANSWER))?;
             Ok(socket)
         };
-        Ok(Self { inner: open().context("failed to open a netlink socket")?, sequence: 0, buffer: vec![0; BUFFER] })
+        Ok(Self { inner: open().context("failed to open a netlink socket")?, sequence: 0, buffer: Vec::with_capacity(BUFFER) })
     }
 
     /// Sends all requests in as few system calls as they fit in and waits until the kernel has answered the last. The errors are
@@ -182,15 +184,18 @@ impl Socket {
         }
     }
 
-    fn receive(&mut self) -> Result<usize> {
+    /// Receives what the kernel has put together into the buffer.
+    fn receive(&mut self) -> Result<()> {
         loop {
-            match fault::look(format_args!("receive"), || rustix::net::recv(&self.inner, &mut self.buffer[..], RecvFlags::TRUNC)) {
+            self.buffer.clear();
+            let receive = || rustix::net::recv(&self.inner, spare_capacity(&mut self.buffer), RecvFlags::TRUNC);
+            match fault::look(format_args!("receive"), receive) {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => bail!("the kernel did not answer a netlink request within {} s", ANSWER.as_secs()),
                 Err(e) => return Err(io::Error::from(e)).context("failed to receive a netlink answer"),
                 // MSG_TRUNC: the length is the message's own, also where it did not fit
                 Ok((_, n)) if n > self.buffer.len() => bail!("a netlink answer of {n} bytes is larger than the buffer"),
-                Ok((_, n)) => return Ok(n),
+                Ok(_) => return Ok(()),
             }
         }
     }
@@ -199,8 +204,8 @@ impl Socket {
     fn answers(&mut self, last: u32) -> Result<Vec<(u32, Refusal)>> {
         let mut refusals = Vec::new();
         loop {
-            let n = self.receive()?;
-            for message in messages(&self.buffer[..n]) {
+            self.receive()?;
+            for message in messages(&self.buffer) {
                 let message = message?;
                 if message.kind != NLMSG_ERROR {
                     continue;
@@ -226,8 +231,8 @@ impl Socket {
         bytes[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
         self.send(&bytes)?;
         loop {
-            let n = self.receive()?;
-            for message in messages(&self.buffer[..n]) {
+            self.receive()?;
+            for message in messages(&self.buffer) {
                 let message = message?;
                 if message.sequence != self.sequence {
                     continue;
@@ -268,8 +273,8 @@ impl Socket {
         self.send(&bytes)?;
         let (mut objects, mut disturbed) = (Vec::new(), fault::disturbs());
         loop {
-            let n = self.receive()?;
-            for message in messages(&self.buffer[..n]) {
+            self.receive()?;
+            for message in messages(&self.buffer) {
                 let message = message?;
                 if message.sequence != self.sequence {
                     continue;
