@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
+    thread,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use ipnet::IpNet;
 
 use super::netns::{self, Sight};
@@ -67,13 +68,25 @@ pub fn source_file(path: &Path) -> Result<SourceFile> {
 }
 
 /// Observes the files that are desired and those that are ours.
-pub fn files(root: &Root, desired: &State, manifest: &Manifest) -> Result<BTreeMap<PathBuf, crate::model::File>> {
-    let mut files = BTreeMap::new();
+pub fn files(root: &Root, desired: &State, manifest: &Manifest) -> Result<BTreeMap<PathBuf, File>> {
+    /// Below that, a second thread takes longer to start than it saves.
+    const MANY: usize = 500;
     let paths: BTreeSet<&PathBuf> = desired.files.keys().chain(manifest.files.keys()).collect();
-    for path in paths {
-        files.extend(manifest.look_at(root, path)?.map(|file| (path.clone(), file)));
+    let paths = Vec::from_iter(paths);
+    let look = |paths: &[&PathBuf]| -> Result<Vec<(PathBuf, File)>> {
+        let look = |path: &&PathBuf| Ok(manifest.look_at(root, path)?.map(|file| ((*path).clone(), file)));
+        paths.iter().filter_map(|path| look(path).transpose()).collect()
+    };
+    if paths.len() < MANY {
+        return Ok(look(&paths)?.into_iter().collect());
     }
-    Ok(files)
+    let (one, other) = paths.split_at(paths.len() / 2);
+    thread::scope(|scope| {
+        let other = scope.spawn(|| look(other));
+        let mut files = look(one)?;
+        files.extend(other.join().unwrap_or_else(|_| Err(anyhow!("the thread that reads files panicked")))?);
+        Ok(files.into_iter().collect())
+    })
 }
 
 /// Lists the bridges that we made and the uplinks that we made ports, which are gone from the configuration.
@@ -326,6 +339,7 @@ pub fn facts(root: &Root, manifest: &Manifest, config: &Config) -> Result<(desir
     let credentials = links.filter_map(|link| link.kind.wireguard()).flat_map(Wireguard::credentials);
     facts.encrypted = credentials.filter(|name| key::stored(root, name) == Stored::Encrypted).cloned().collect();
     let mut left_out = Vec::new();
+    let has_etc = fs::exists(&root.at(NETNS_ETC));
     for (netns, namespace) in &config.namespaces {
         if let Some(path) = &namespace.nftables {
             let text = fs::read_text(&root.at(path))?;
@@ -334,7 +348,7 @@ pub fn facts(root: &Root, manifest: &Manifest, config: &Config) -> Result<(desir
             facts.rulesets.insert(netns.clone(), text);
         }
         let own = facts.etc.entry(netns.clone()).or_default();
-        for entry in fs::list(&root.at(desired::etc_path(netns, "")))? {
+        for entry in if has_etc { fs::list(&root.at(desired::etc_path(netns, "")))? } else { Vec::new() } {
             let name = entry.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             // files with a dot are those of editors, and of ours that wait
             if name.starts_with('.') || manifest.files.contains_key(&desired::etc_path(netns, &name)) {

@@ -354,6 +354,9 @@ impl Lock {
 
 /// Makes a folder with its parents, readable by all as networkd needs it.
 pub fn create_directory(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
     fs::create_dir_all(path).with_context(|| format!("failed to create directory {}", path.display()))
 }
 

@@ -186,8 +186,8 @@ fn make_changes<'a>(
     }
     for change in tail {
         if let NetnsChange::AddLink { name, .. } = change {
-            let link = netlink::link_by_name(queue.inner, name.as_str())?.with_context(|| format!("link '{name}' has gone meanwhile"))?;
-            numbers.links.insert(name.clone(), link.index);
+            let index = queue.inner.index_of(name.as_str())?.with_context(|| format!("link '{name}' has gone meanwhile"))?;
+            numbers.links.insert(name.clone(), index);
         }
     }
     numbers.host_ends = netlink::host_ends(&mut queue.host.socket, changes)?;

@@ -199,9 +199,16 @@ fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 /// namespace twice; systemd reads that list whenever it changes (docs/decisions/0024). Where nobody has done so, `/run` will do.
 fn shared_directory() -> Result<File> {
     let failed = |what: &str| format!("failed to {what} {DIRECTORY}");
+    let open = || fault::look(format_args!("open {DIRECTORY}"), || File::open(DIRECTORY));
     let create = || fs::DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY);
-    fault::change(format_args!("mkdir {DIRECTORY}"), create).with_context(|| failed("create"))?;
-    let directory = fault::look(format_args!("open {DIRECTORY}"), || File::open(DIRECTORY)).with_context(|| failed("open"))?;
+    let directory = match open() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            fault::change(format_args!("mkdir {DIRECTORY}"), create).with_context(|| failed("create"))?;
+            open()
+        }
+        other => other,
+    };
+    let directory = directory.with_context(|| failed("open"))?;
     super::fs::lock(&directory, "another program sets up /run/netns").with_context(|| failed("lock"))?;
     let share = |path: &str, more| {
         let share = || mount_change(path, MountPropagationFlags::SHARED | more);

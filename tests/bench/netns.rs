@@ -395,7 +395,8 @@ pub fn addresses_run(bin: &Path) -> BTreeSet<u64> {
         record(&host, &text);
         for netns in Work::ALL.map(Work::netns) {
             for verb in ["up", "down"] {
-                let tool = ["valgrind", "-q", "--tool=callgrind", "--dump-instr=yes", "--compress-pos=no", "--callgrind-out-file=/run/calls"];
+                let tool =
+                    ["valgrind", "-q", "--tool=callgrind", "--dump-instr=yes", "--compress-pos=no", "--callgrind-out-file=/run/calls"];
                 let _ = host.run(&[&tool[..], &[bin, verb, netns]].concat()).ok();
                 let address = |line: &str| u64::from_str_radix(line.strip_prefix("0x")?.split(' ').next()?, 16).ok();
                 addresses.extend(host.read_file("/run/calls").lines().filter_map(address));

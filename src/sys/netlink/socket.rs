@@ -22,7 +22,7 @@ use rtnetlink::{
 use rustix::{
     buffer::spare_capacity,
     io::Errno,
-    net::{RecvFlags, SendFlags, sockopt},
+    net::{RecvFlags, SendFlags, netdevice::name_to_index, sockopt},
 };
 
 use crate::sys::fault;
@@ -242,6 +242,15 @@ impl Socket {
                     None => Ok(message.parse()?),
                 });
             }
+        }
+    }
+
+    /// Finds the index of a link by its name; none if there is no such link. The kernel answers this without RTNL.
+    pub fn index_of(&self, name: &str) -> Result<Option<u32>> {
+        match fault::question(format_args!("get"), || name_to_index(&self.inner, name)) {
+            Ok(index) => Ok(Some(index)),
+            Err(Errno::NODEV) => Ok(None),
+            Err(errno) => Err(Refusal { errno, text: String::new() }).with_context(|| format!("failed to look up link '{name}'")),
         }
     }
 
