@@ -5,10 +5,12 @@ DESTDIR =
 CARGO   = cargo
 TARGET  = $(or $(CARGO_TARGET_DIR),target)
 # Static, so that it runs on every release of the test hosts wherever it was built; that takes a target by name.
-TUPLE  := $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+TUPLE   = $(shell $(CARGO) -vV | sed -n 's/^host: //p')
 STATIC  = RUSTFLAGS='-C target-feature=+crt-static' $(CARGO)
-# What install puts in place; the tests give their debug build.
-BIN     = $(TARGET)/release/netns-networkd
+# What is released has no path of the machine that built it inside, so that it is the same from every folder.
+REMAP   = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/netns-networkd
+# What install puts in place: a tarball brings it, the tests give their debug build.
+BIN     = $(or $(wildcard ./netns-networkd),$(TARGET)/release/netns-networkd)
 
 # What the files in units/ say of where things are.
 PATHS = s|/usr/bin/netns-networkd|$(PREFIX)/bin/netns-networkd|; s|/usr/lib/netns-networkd|$(PREFIX)/lib/netns-networkd|
@@ -28,11 +30,16 @@ help:
 	@echo 'make bench     how long it takes, beside the least that the kernel needs and what others take; results in target/speed'
 	@echo 'make build     builds $(BIN)'
 	@echo 'make install   installs under $$(DESTDIR)$$(PREFIX); PREFIX is $(PREFIX)'
+	@echo 'make deb       builds a Debian package in $(TARGET)/dist, which installs on Debian 12 and later'
+	@echo 'make tarball   builds a tarball there, which has the program in it and needs only make to install'
+	@echo 'make test-deb  runs the tests of the hosts with that package installed; FILTER=host_main runs some'
+	@echo 'make reproducible  builds both twice, from two folders, and compares'
+	@echo 'make deny      runs cargo-deny: licences, sources, known faults of crates'
 	@echo 'make man       makes docs/man from the documents'
 	@echo 'make clean     removes what was built'
 
 build:
-	$(STATIC) build --release --locked --target $(TUPLE)
+	RUSTFLAGS='-C target-feature=+crt-static $(REMAP)' $(CARGO) build --release --locked --target $(TUPLE)
 	install -D '$(TARGET)/$(TUPLE)/release/netns-networkd' '$(TARGET)/release/netns-networkd'
 
 # Builds nothing, so that it can run as root after a build as a user.
@@ -71,6 +78,24 @@ test:
 	$(STATIC) clippy --locked --target $(TUPLE) --config 'profile.dev.package.netns-networkd.debug-assertions=false' -- -D warnings
 	$(STATIC) test --locked --tests --target $(TUPLE)
 
+deb: build
+	deb/build '$(BIN)' '$(TARGET)/dist'
+	@! command -v lintian >/dev/null || lintian --fail-on error,warning '$(TARGET)'/dist/*"$$(deb/version)"-*.deb
+
+tarball: build
+	deb/tarball '$(BIN)' '$(TARGET)/dist'
+
+FILTER = host_
+test-deb: build
+	tests/common/host.sh setup
+	NETNS_TEST_DEB="$$(deb/build '$(BIN)' '$(TARGET)/dist')" $(STATIC) test --locked --tests --target $(TUPLE) -- $(FILTER)
+
+reproducible: deb tarball
+	deb/reproducible '$(TARGET)/dist'
+
+deny:
+	$(CARGO) deny --all-features check
+
 test-sid:
 	tests/common/host.sh setup
 	NETNS_TEST_SUITES=sid $(STATIC) test --locked --tests --target $(TUPLE) -- ::sid
@@ -99,4 +124,4 @@ demo:
 clean:
 	$(CARGO) clean
 
-.PHONY: help build install test test-sid soak test-vm bench man demo clean
+.PHONY: help build install deb tarball reproducible deny test test-deb test-sid soak test-vm bench man demo clean

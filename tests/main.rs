@@ -31,6 +31,7 @@ mod host_live;
 mod host_main;
 mod host_many;
 mod host_outside;
+mod host_package;
 mod host_prune;
 mod host_published;
 mod host_restart;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         host_main::trials,
         host_many::trials,
         host_outside::trials,
+        host_package::trials,
         host_prune::trials,
         host_published::trials,
         host_restart::trials,
