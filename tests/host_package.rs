@@ -52,7 +52,9 @@ fn binary() -> &'static str {
 #[track_caller]
 fn package(version: &str, folder: &str, how: &[&str]) -> String {
     let what = [&format!("{REPO}/deb/build"), binary(), folder];
-    let environment = ["SOURCE_DATE_EPOCH=1700000000", "DEB_COMPRESSION=none", &format!("DEB_VERSION={version}")];
+    // by which systemd sees that units are others
+    let time = format!("SOURCE_DATE_EPOCH=170000000{}", &version[..1]);
+    let environment = [&time, "DEB_COMPRESSION=none", &format!("DEB_VERSION={version}")];
     let output = run("", &[&["env"], environment.as_slice(), how, what.as_slice()].concat()).ok();
     output.stdout.trim().to_owned()
 }
