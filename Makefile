@@ -54,7 +54,9 @@ install:
 	$(call install-files,networkd/*.network networkd/*.netdev,$(LIB)/network)
 	$(call install-files,networkd/*.example,$(DOC)/networkd)
 	$(call install-files,units/*.example,$(DOC)/units)
-	$(call install-files,README.md CHANGELOG.md LICENSE,$(DOC))
+	$(call install-files,CHANGELOG.md LICENSE,$(DOC))
+	# beside the documents that it refers to
+	sed 's|](docs/|](|g' README.md | install -m644 /dev/stdin '$(DOC)/README.md'
 	cd docs && find . -type f -not -path './man*' -exec install -Dm644 '{}' '$(abspath $(DOC))/{}' \;
 
 	install -Dm644 docs/man/netns-networkd.8 'docs/man/netns@.service.8' -t '$(MAN)/man8'
