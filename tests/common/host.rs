@@ -139,6 +139,7 @@ impl Host {
                 let _ = run("", &["cp", &package, &format!("{}/var/tmp/product.deb", self.root())]).ok();
                 // the root file system leaves documents out, which tests read
                 let _ = self.run(&["dpkg", "--path-include=/usr/share/*", "--install", "/var/tmp/product.deb"]).ok();
+                assert_eq!(self.run(&["dpkg", "--verify", "netns-networkd"]).ok().stdout, "", "what is there is the package's");
             } else {
                 install(&self.root(), BIN);
                 let _ = self.run(&["systemctl", "daemon-reload"]).ok();
