@@ -81,16 +81,18 @@ test:
 	$(STATIC) test --locked --tests --target $(TUPLE)
 
 deb: build
+	rm -f '$(TARGET)'/dist/*.deb
 	deb/build '$(BIN)' '$(TARGET)/dist'
-	@! command -v lintian >/dev/null || lintian --fail-on error,warning '$(TARGET)'/dist/*"$$(deb/version)"-*.deb
+	@! command -v lintian >/dev/null || lintian --fail-on error,warning '$(TARGET)'/dist/*.deb
 
 tarball: build
+	rm -f '$(TARGET)'/dist/*.tar.gz
 	deb/tarball '$(BIN)' '$(TARGET)/dist'
 
 FILTER = host_
-test-deb: build
+test-deb: deb
 	tests/common/host.sh setup
-	NETNS_TEST_DEB="$$(deb/build '$(BIN)' '$(TARGET)/dist')" $(STATIC) test --locked --tests --target $(TUPLE) -- $(FILTER)
+	NETNS_TEST_DEB="$$(realpath '$(TARGET)'/dist/*.deb)" $(STATIC) test --locked --tests --target $(TUPLE) -- $(FILTER)
 
 reproducible: deb tarball
 	deb/reproducible '$(TARGET)/dist'

@@ -125,7 +125,7 @@ const CONFIG: &str = r#"
 [bridge.br0]
 addresses = ["10.95.0.1/24", "fd5f::1/64"]
 [namespace.box]
-services = ["t-svc"]
+services = ["t-svc", 't-not\x2dthere']
 dns = ["10.95.0.1"]
 interface.eth0 = { bridge = "br0", addresses = ["10.95.0.2/24", "fd5f::2/64"], gateways = ["10.95.0.1", "fd5f::1"] }
 [namespace.other]
@@ -139,13 +139,10 @@ struct Packaged(FreshHost);
 impl Packaged {
     #[track_caller]
     fn new(suite: Suite, name: &str) -> Self {
+        static PACKAGES: OnceLock<[String; 2]> = OnceLock::new();
+        // not in /tmp: nobody would remove them
+        let packages = PACKAGES.get_or_init(|| ["1-1", "2-1"].map(|version| package(version, &format!("{BIN}-packages"), &[])));
         let host = Host::fresh(suite, &format!("{name}-{suite}"));
-        static PACKAGES: OnceLock<(Folder, [String; 2])> = OnceLock::new();
-        let (_, packages) = PACKAGES.get_or_init(|| {
-            let folder = Folder::new("packages");
-            let packages = ["1-1", "2-1"].map(|version| package(version, &folder.at("."), &[]));
-            (folder, packages)
-        });
         for (package, to) in packages.iter().zip(["one.deb", "two.deb"]) {
             let _ = run("", &["cp", package, &format!("{}/var/tmp/{to}", host.root())]).ok();
         }
