@@ -142,8 +142,8 @@ impl Host {
                 assert_eq!(self.run(&["dpkg", "--verify", "netns-networkd"]).ok().stdout, "", "what is there is the package's");
             } else {
                 install(&self.root(), BIN);
-                let _ = self.run(&["systemctl", "daemon-reload"]).ok();
             }
+            let _ = self.run(&["systemctl", "daemon-reload"]).ok();
         });
     }
 }
