@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::host::guard_host;
-use super::{BIN, REPO, Shell, Suite, assert_root, run};
+use super::{BIN, REPO, Shell, Suite, assert_root, host::NO_OTHER_CALLS, run};
 
 const VM_SH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/vm.sh");
 
@@ -50,7 +50,8 @@ impl Vm {
         let seed = seed.to_str().expect("UTF-8");
         let install = format!(
             "mkdir -p {seed}/usr/local/lib; strip -o {seed}/product {BIN}; cp tests/common/talk.py {seed}/usr/local/lib
-             make -s install PREFIX=/usr DESTDIR={seed} BIN={seed}/product; rm {seed}/product"
+             make -s install PREFIX=/usr DESTDIR={seed} BIN={seed}/product; rm {seed}/product
+             install -Dm644 {NO_OTHER_CALLS} '{seed}/usr/lib/systemd/system/netns@.service.d/test.conf'"
         );
         let _ = run("", &["sh", "-euc", &format!("cd {REPO}; {install}")]).ok();
         guard_host(&name);
