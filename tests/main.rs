@@ -39,6 +39,7 @@ mod host_sockets;
 mod host_status;
 mod host_sync;
 mod host_units;
+mod hostile;
 mod import;
 mod inside;
 mod laws;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         host_status::trials,
         host_sync::trials,
         host_units::trials,
+        hostile::trials,
         import::trials,
         inside::trials,
         laws::trials,

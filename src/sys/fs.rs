@@ -45,11 +45,47 @@ impl Root {
         }
     }
 
-    /// Gives the place of a file of the host.
+    /// Gives the place of a file of the host. Links in its folders lead, in an image, to where they will when that runs: an image is
+    /// not to have root write, or read, anything outside of it.
     #[must_use]
     pub fn at(&self, path: impl AsRef<Path>) -> PathBuf {
-        let path = path.as_ref();
-        self.0.join(path.strip_prefix("/").unwrap_or(path))
+        self.place(path.as_ref(), false)
+    }
+
+    /// Gives the place of a file of the host, as [`Self::at`], where what stands there may be a link, too.
+    #[must_use]
+    pub fn target(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.place(path.as_ref(), true)
+    }
+
+    fn place(&self, path: &Path, follow: bool) -> PathBuf {
+        // as many as the kernel follows (MAXSYMLINKS, path_resolution(7))
+        const LINKS: usize = 40;
+        if self.is_host() {
+            return self.0.join(path);
+        }
+        let parts = |path: &Path| path.components().rev().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>();
+        let (mut at, mut left, mut links) = (self.0.clone(), parts(path), 0);
+        while let Some(part) = left.pop() {
+            if part == "/" {
+                at.clone_from(&self.0);
+            } else if part == ".." {
+                // above the root is the root
+                let _ = at != self.0 && at.pop();
+            } else if let Ok(target) = fs::read_link(at.join(&part))
+                && (follow || !left.is_empty())
+            {
+                links += 1;
+                if links > LINKS {
+                    // what no call takes for a path
+                    return at.join("\0");
+                }
+                left.extend(parts(&target));
+            } else {
+                at.push(part);
+            }
+        }
+        at
     }
 }
 
@@ -140,7 +176,7 @@ pub fn is_root() -> bool {
 
 /// Reads the machine-id; none in an image that has not booted yet.
 pub fn machine_id(root: &Root) -> Result<Option<String>> {
-    let text = read_text(&root.at("/etc/machine-id"))?.unwrap_or_default();
+    let text = read_text(&root.target("/etc/machine-id"))?.unwrap_or_default();
     let id = text.trim();
     Ok((id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned()))
 }

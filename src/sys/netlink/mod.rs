@@ -6,6 +6,7 @@ mod message;
 mod port;
 mod read;
 mod socket;
+mod text;
 
 pub use keep::{Kept, give_back, keep};
 pub use message::{
