@@ -9,6 +9,7 @@ mod diff;
 mod docs;
 mod doctor;
 mod faults;
+mod fuzz;
 mod graph;
 mod harness;
 mod host_bad_input;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         docs::trials,
         doctor::trials,
         faults::trials,
+        fuzz::trials,
         graph::trials,
         harness::trials,
         host_bad_input::trials,

@@ -403,6 +403,20 @@ fn error_text(mut attributes: &[u8]) -> String {
     String::new()
 }
 
+/// Reads all objects that one receive brought, whatever was asked; for who plays the kernel.
+pub fn objects<M: NetlinkDeserializable>(bytes: &[u8]) -> Result<Vec<M>> {
+    let mut objects = Vec::new();
+    for message in messages(bytes) {
+        let message = message?;
+        match message.refusal()? {
+            Some(refusal) => return Err(refusal.into()),
+            None if matches!(message.kind, NLMSG_ERROR | NLMSG_DONE) => {}
+            None => objects.push(message.parse()?),
+        }
+    }
+    Ok(objects)
+}
+
 /// Splits what one receive brought into messages.
 fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>>> {
     std::iter::from_fn(move || {
