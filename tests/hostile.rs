@@ -10,7 +10,13 @@ use crate::netns::Net;
 use crate::trials;
 
 pub fn trials() -> Vec<Trial> {
-    trials![names_given_inside_do_no_harm, processes_are_named_on_one_line, names_on_the_command_line, links_of_an_image_stay_in_it]
+    trials![
+        names_given_inside_do_no_harm,
+        processes_are_named_on_one_line,
+        names_on_the_command_line,
+        what_is_made_is_roots_alone_to_change,
+        links_of_an_image_stay_in_it
+    ]
 }
 
 const CONFIG: &str = r#"
@@ -92,6 +98,19 @@ fn names_on_the_command_line() {
         }
     }
     assert_eq!(net.sh("ls -lR /run /etc /var/lib/netns-networkd | sha256sum; cat /etc/victim.toml").stdout, before);
+}
+
+/// Whatever umask somebody runs it by hand with.
+fn what_is_made_is_roots_alone_to_change() {
+    let net = Net::with(CONFIG);
+    net.write_file("/etc/netns-networkd/test.toml", CONFIG);
+    let script = r#"umask 0; rm -rf /run/netns-networkd /run/netns; netns-networkd up mail
+        mkdir -p /run/image/etc/netns-networkd; cp /etc/netns-networkd/test.toml /run/image/etc/netns-networkd; chmod -R go-w /run/image
+        netns-networkd --root /run/image sync >/dev/null
+        find /run/netns-networkd /run/image /run/netns -perm /022 -o -name '*lock' -not -perm 600
+        find /run/netns-networkd /run/image -type f | wc -l"#;
+    let made = net.sh(script).ok().stdout;
+    assert_eq!(made.trim(), "7");
 }
 
 /// An image may come from anybody. Its links lead to where they will when it runs, and never out of it.

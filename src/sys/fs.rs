@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read, Write},
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -390,12 +390,21 @@ impl Lock {
 
 /// Makes a folder with its parents, readable by all as networkd needs it.
 pub fn create_directory(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("failed to create directory {}", path.display()))
+    make_directory(path, 0o755)
+}
+
+/// Makes a folder with its parents, of a mode that no umask makes wider: whoever runs this by hand may have any.
+fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    let make = || fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    let what = format_args!("create_dir_all {}", path.display());
+    let made = if path.is_dir() { fault::look(what, make) } else { fault::change(what, make) };
+    made.with_context(|| format!("failed to create directory {}", path.display()))
 }
 
 /// Makes a folder that only root can look into.
 pub fn create_private_directory(path: &Path) -> Result<()> {
-    create_directory(path)?;
+    create_directory(path.parent().unwrap_or(Path::new("/")))?;
+    make_directory(path, 0o700)?;
     fs::set_permissions(path, Permissions::from_mode(0o700)).with_context(|| format!("failed to create directory {}", path.display()))
 }
 
@@ -495,7 +504,9 @@ pub fn link(target: &str, path: &Path) -> Result<()> {
 pub fn write_volatile(path: &Path, content: &str) -> Result<()> {
     create_directory(path.parent().unwrap_or(Path::new("/")))?;
     let temporary = temporary(path)?;
-    let written = fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, path));
+    let fill = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?.write_all(content.as_bytes());
+    let filled = fault::change(format_args!("write {}", temporary.display()), fill);
+    let written = filled.and_then(|()| fs::rename(&temporary, path));
     written.inspect_err(|_| drop(fs::remove_file(&temporary))).with_context(|| format!("failed to write {}", path.display()))
 }
 
@@ -508,7 +519,7 @@ pub fn remove_volatile(path: &Path) -> Result<()> {
 /// Makes an empty file, if there is none.
 pub fn mark(path: &Path) -> Result<()> {
     create_directory(path.parent().unwrap_or(Path::new("/")))?;
-    let create = || OpenOptions::new().create(true).append(true).open(path);
+    let create = || OpenOptions::new().create(true).append(true).mode(0o644).open(path);
     fault::change(format_args!("create {}", path.display()), create).with_context(|| format!("failed to write {}", path.display()))?;
     Ok(())
 }
