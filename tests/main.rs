@@ -9,6 +9,7 @@ mod diff;
 mod docs;
 mod doctor;
 mod faults;
+mod fuzz;
 mod graph;
 mod harness;
 mod host_bad_input;
@@ -40,6 +41,7 @@ mod host_sockets;
 mod host_status;
 mod host_sync;
 mod host_units;
+mod hostile;
 mod import;
 mod inside;
 mod laws;
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         docs::trials,
         doctor::trials,
         faults::trials,
+        fuzz::trials,
         graph::trials,
         harness::trials,
         host_bad_input::trials,
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         host_status::trials,
         host_sync::trials,
         host_units::trials,
+        hostile::trials,
         import::trials,
         inside::trials,
         laws::trials,

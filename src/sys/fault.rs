@@ -172,12 +172,6 @@ pub mod fs {
         )+};
     }
 
-    pub fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
-        let path = path.as_ref();
-        let call = if path.is_dir() { super::look } else { super::change };
-        call(format_args!("create_dir_all {}", path.display()), || std::fs::create_dir_all(path))
-    }
-
     counted! {
         look read(path) -> Vec<u8>;
         look read_to_string(path) -> String;

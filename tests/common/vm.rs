@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::host::guard_host;
-use super::{BIN, REPO, Shell, Suite, assert_root, install, run};
+use super::{BIN, REPO, Shell, Suite, assert_root, host::NO_OTHER_CALLS, install, run};
 
 const VM_SH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/vm.sh");
 
@@ -53,6 +53,8 @@ impl Vm {
         let _ = run("", &["sh", "-euc", &format!("cd {REPO}; {prepare}")]).ok();
         install(seed, &product);
         let _ = run("", &["rm", &product]).ok();
+        let drop_in = format!("{seed}/usr/lib/systemd/system/netns@.service.d/test.conf");
+        let _ = run("", &["install", "-Dm644", NO_OTHER_CALLS, &drop_in]).ok();
         guard_host(&name);
         let guests: Vec<_> = Suite::all().into_iter().filter(|suite| *suite != Suite::Trixie).map(Suite::name).collect();
         let booted = Command::new("timeout")
