@@ -5,12 +5,14 @@ DESTDIR =
 CARGO   = cargo
 TARGET  = $(or $(CARGO_TARGET_DIR),target)
 # Static, so that it runs on every release of the test hosts wherever it was built; that takes a target by name.
-TUPLE  := $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+TUPLE   = $(shell $(CARGO) -vV | sed -n 's/^host: //p')
 STATIC  = RUSTFLAGS='-C target-feature=+crt-static' $(CARGO)
-# With names for src/hot.ld to tell all functions apart by.
-RELEASE = RUSTFLAGS='-C target-feature=+crt-static -C symbol-mangling-version=v0' $(CARGO)
-# What install puts in place; the tests give their debug build.
-BIN     = $(TARGET)/release/netns-networkd
+# What is released has no path of the machine that built it inside, so that it is the same from every folder; and names for src/hot.ld to
+# tell all functions apart by.
+REMAP   = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/netns-networkd
+RELEASE = RUSTFLAGS='-C target-feature=+crt-static -C symbol-mangling-version=v0 $(REMAP)' $(CARGO)
+# What install puts in place: a tarball brings it, the tests give their debug build.
+BIN     = $(or $(wildcard ./netns-networkd),$(TARGET)/release/netns-networkd)
 
 # What the files in units/ say of where things are.
 PATHS = s|/usr/bin/netns-networkd|$(PREFIX)/bin/netns-networkd|; s|/usr/lib/netns-networkd|$(PREFIX)/lib/netns-networkd|
@@ -30,6 +32,11 @@ help:
 	@echo 'make bench     how long it takes, beside the least that the kernel needs and what others take; results in target/speed'
 	@echo 'make build     builds $(BIN)'
 	@echo 'make install   installs under $$(DESTDIR)$$(PREFIX); PREFIX is $(PREFIX)'
+	@echo 'make deb       builds a Debian package in $(TARGET)/dist, which installs on Debian 12 and later'
+	@echo 'make tarball   builds a tarball there, which has the program in it and needs only make to install'
+	@echo 'make test-deb  runs the tests of the hosts with that package installed; FILTER=host_main runs some'
+	@echo 'make reproducible  builds both twice, from two folders, and compares'
+	@echo 'make deny      runs cargo-deny: licences, sources, known faults of crates'
 	@echo 'make man       makes docs/man from the documents'
 	@echo 'make clean     removes what was built'
 
@@ -49,7 +56,9 @@ install:
 	$(call install-files,networkd/*.network networkd/*.netdev,$(LIB)/network)
 	$(call install-files,networkd/*.example,$(DOC)/networkd)
 	$(call install-files,units/*.example,$(DOC)/units)
-	$(call install-files,README.md CHANGELOG.md LICENSE,$(DOC))
+	$(call install-files,CHANGELOG.md LICENSE,$(DOC))
+	# beside the documents that it refers to
+	sed 's|](docs/|](|g' README.md | install -m644 /dev/stdin '$(DOC)/README.md'
 	cd docs && find . -type f -not -path './man*' -exec install -Dm644 '{}' '$(abspath $(DOC))/{}' \;
 
 	install -Dm644 docs/man/netns-networkd.8 'docs/man/netns@.service.8' -t '$(MAN)/man8'
@@ -72,6 +81,26 @@ test:
 	# as it is released: without src/sys/fault.rs
 	$(STATIC) clippy --locked --target $(TUPLE) --config 'profile.dev.package.netns-networkd.debug-assertions=false' -- -D warnings
 	$(STATIC) test --locked --tests --target $(TUPLE)
+
+deb: build
+	rm -f '$(TARGET)'/dist/*.deb
+	deb/build '$(BIN)' '$(TARGET)/dist'
+	@! command -v lintian >/dev/null || lintian --fail-on error,warning '$(TARGET)'/dist/*.deb
+
+tarball: build
+	rm -f '$(TARGET)'/dist/*.tar.gz
+	deb/tarball '$(BIN)' '$(TARGET)/dist'
+
+FILTER = host_
+test-deb: deb
+	tests/common/host.sh setup
+	NETNS_TEST_DEB="$$(realpath '$(TARGET)'/dist/*.deb)" $(STATIC) test --locked --tests --target $(TUPLE) -- $(FILTER)
+
+reproducible: deb tarball
+	deb/reproducible '$(TARGET)/dist'
+
+deny:
+	$(CARGO) deny --all-features check
 
 test-sid:
 	tests/common/host.sh setup
@@ -106,4 +135,4 @@ demo:
 clean:
 	$(CARGO) clean
 
-.PHONY: help build install test test-sid soak test-vm bench order man demo clean
+.PHONY: help build install deb tarball reproducible deny test test-deb test-sid soak test-vm bench order man demo clean

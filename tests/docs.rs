@@ -24,6 +24,9 @@ pub fn trials() -> Vec<Trial> {
         every_json_field_is_described,
         every_check_is_documented,
         faults_are_in_debug_builds_alone,
+        crates_are_those_of_the_list,
+        unsafe_is_argued,
+        releases_are_those_that_are_tested,
     ]
 }
 
@@ -116,6 +119,11 @@ fn promises_name_their_tests() {
             assert!(named.peek().is_some(), "no test: {row}");
             named.for_each(|name| assert!(trials.contains(name), "no such test: {name}"));
         }
+    }
+    for document_ in ["docs/package.md", "docs/crates.md"] {
+        let text = document(document_);
+        let named = text.split('`').filter(|word| word.contains("::") && !word.contains("rustix::"));
+        named.for_each(|name| assert!(trials.contains(name), "{document_} names no test: {name}"));
     }
 }
 
@@ -290,4 +298,90 @@ fn faults_are_in_debug_builds_alone() {
     assert!(!profiles.contains("debug-assertions"), "{profiles}");
     let lint = "clippy --locked --target $(TUPLE) --config 'profile.dev.package.netns-networkd.debug-assertions=false' -- -D warnings";
     assert!(document("Makefile").contains(lint));
+}
+
+/// No crate comes into the binary without a word in docs/crates.md, none under a licence or from a place that deny.toml does not allow.
+fn crates_are_those_of_the_list() {
+    let list =
+        crate::common::run("", &["env", &format!("CARGO={}", env!("CARGO")), concat!(env!("CARGO_MANIFEST_DIR"), "/deb/crates")]).ok();
+    let mut linked = BTreeSet::new();
+    let rules: toml::Table = document("deny.toml").parse().unwrap();
+    let strings = |table: &str, key: &str| -> BTreeSet<String> {
+        rules[table][key].as_array().unwrap().iter().map(|value| value.as_str().unwrap().to_owned()).collect()
+    };
+    let allowed = strings("licenses", "allow");
+    for line in list.stdout.lines() {
+        let [name, _, licence] = line.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        // of these expressions each part of an AND has its choices
+        let may = licence.split(" AND ").all(|part| {
+            let mut choices = part.trim_matches(['(', ')']).split(" OR ").flat_map(|choice| choice.split('/'));
+            choices.any(|choice| allowed.contains(choice))
+        });
+        assert!(may, "{name} is under {licence}, which deny.toml does not allow");
+        linked.insert(name.to_owned());
+    }
+    let text = document("docs/crates.md");
+    let rows: Vec<&str> = text.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with("| `")).collect();
+    let named: BTreeSet<String> = rows
+        .iter()
+        .flat_map(|row| {
+            let mut cells = row.split(" | ");
+            let own = cells.next().unwrap();
+            own.split('`')
+                .chain(cells.nth(1).unwrap_or_default().split('`'))
+                .filter(|word| !word.contains(['|', ',', ' ']) && !word.is_empty())
+        })
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(named, linked, "docs/crates.md and what the program is linked from");
+    let count = format!("\n{} crates: {} that this code names", linked.len(), rows.len());
+    assert!(text.contains(&count), "docs/crates.md does not say:{count}");
+
+    let sources = strings("sources", "allow-registry");
+    let lock = document("Cargo.lock");
+    for source in lock.lines().filter_map(|line| line.strip_prefix("source = \"")) {
+        let registry = source.trim_end_matches('"').strip_prefix("registry+").unwrap_or(source);
+        assert!(sources.contains(registry), "Cargo.lock has a crate from {source}");
+    }
+}
+
+/// Unsafe code is denied, and each exception is argued where it is and in docs/crates.md.
+fn unsafe_is_argued() {
+    assert!(document("Cargo.toml").contains("unsafe_code = \"deny\""));
+    let found = crate::common::run(
+        "",
+        &["grep", "-rnE", "unsafe (\\{|fn|impl|extern)|allow\\(unsafe_code", concat!(env!("CARGO_MANIFEST_DIR"), "/src")],
+    );
+    let mut places: Vec<&str> = found.stdout.lines().filter_map(|line| line.split("/src/").nth(1)?.split(':').next()).collect();
+    assert_eq!(places.len(), 2, "a permission and its block: {found}");
+    places.dedup();
+    let text = document("docs/crates.md");
+    let rows = text.split("\n## unsafe\n").nth(1).unwrap().lines().filter(|line| line.starts_with("| src/"));
+    let argued: Vec<&str> = rows.map(|row| row.split([' ', ',']).nth(1).unwrap().trim_start_matches("src/")).collect();
+    assert_eq!(argued, places);
+    assert!(document("src/sys/netns.rs").contains("// SAFETY: "));
+}
+
+/// The table of releases has those that there are hosts of, and the oldest compiler is the one that Cargo.toml says.
+fn releases_are_those_that_are_tested() {
+    let text = document("docs/package.md");
+    for suite in ["bookworm", "trixie", "sid"] {
+        assert!(text.lines().any(|line| line.starts_with("| Debian ") && line.contains(suite)), "docs/package.md has no row of {suite}");
+    }
+    let manifest: toml::Table = document("Cargo.toml").parse().unwrap();
+    let rust = manifest["package"]["rust-version"].as_str().unwrap();
+    for document_ in ["README.md", "docs/package.md"] {
+        assert!(document(document_).contains(&format!("Rust {rust}")), "{document_} does not say Rust {rust}");
+    }
+    // what is new is below a heading that says so, and each version has its day
+    let changes = document("CHANGELOG.md");
+    let versions: Vec<&str> = changes.lines().filter_map(|line| line.strip_prefix("## [")).collect();
+    assert_eq!(versions.first(), Some(&"Unreleased]"), "{versions:?}");
+    for version in &versions[1..] {
+        assert!(version.split_once("] - ").is_some_and(|(_, day)| day.len() == 10), "CHANGELOG.md: {version}");
+    }
+    let kinds = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"];
+    for heading in changes.lines().filter_map(|line| line.strip_prefix("### ")) {
+        assert!(kinds.contains(&heading), "CHANGELOG.md: {heading} is no kind of Keep a Changelog's");
+    }
 }

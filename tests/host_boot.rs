@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
-use crate::common::{BIN, Host, REPO, Shell, Suite, TALK_PY, run, talk_unit};
+use crate::common::{BIN, Host, Shell, Suite, TALK_PY, install, run, talk_unit};
 use crate::suite_trials;
 
 pub fn trials() -> Vec<Trial> {
@@ -43,7 +43,7 @@ fn image_is_in_place_at_its_first_boot(suite: Suite) {
             .and_then(|()| fs::write(&file, text))
             .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     };
-    let _ = run("", &["make", "-s", "-C", REPO, "install", "PREFIX=/usr", &format!("DESTDIR={path}"), &format!("BIN={BIN}")]).ok();
+    install(&path, BIN);
     write("usr/local/lib/talk.py", TALK_PY);
     let system = "etc/systemd/system";
     // each binds to its addresses alone, which must be usable by then
@@ -57,7 +57,7 @@ fn image_is_in_place_at_its_first_boot(suite: Suite) {
         std::os::unix::fs::symlink(Path::new("..").join(unit), wants.join(unit)).unwrap();
     }
     write("etc/netns-networkd/test.toml", CONFIG);
-    let _ = run("", &[BIN, "--root", &path, "sync"]).ok();
+    let _ = run("", &[&format!("{path}/usr/bin/netns-networkd"), "--root", &path, "sync"]).ok();
 
     let host = Host::seeded(suite, &format!("boot-{suite}"), &path);
     assert_eq!(host.run(&["systemctl", "is-system-running"]).ok().stdout, "running\n");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
-use crate::common::{BIN, Lab, Shell, Suite, run, talk_unit};
+use crate::common::{Lab, Shell, Suite, program, run, talk_unit};
 use crate::{skip, suite_trials, trials};
 
 pub fn trials() -> Vec<Trial> {
@@ -393,7 +393,7 @@ fn own_files_of_an_image() {
         touch etc/hosts etc/netns/box/{hosts,gai.conf,resolv.conf}
         "$BIN" --root "$top" sync 2>&1 >/dev/null | sed "s|$top||"
         grep -hE '^(BindR|Tempo|Inacc)' etc/systemd/system/a.service.d/* etc/systemd/system/a.socket.d/*; ls etc/netns/box"#;
-    let output = run("", &["env", &format!("BIN={BIN}"), "bash", "-euo", "pipefail", "-c", script]).ok();
+    let output = run("", &["env", &format!("BIN={}", program()), "bash", "-euo", "pipefail", "-c", script]).ok();
     let wanted = "\
         warning: /etc/netns/box/gai.conf is not seen by its services: there is no /etc/gai.conf that it could be seen in place of\n\
         BindReadOnlyPaths=-/etc/netns/box/hosts:/etc/hosts\n\
@@ -434,6 +434,6 @@ fn killed_while_it_writes_in_place() {
             done
         done
         echo $((killed > 12)) $((blank > 3))"#;
-    let output = run("", &["env", &format!("BIN={BIN}"), "bash", "-euo", "pipefail", "-c", script]);
+    let output = run("", &["env", &format!("BIN={}", program()), "bash", "-euo", "pipefail", "-c", script]);
     assert_eq!(output.ok().stdout, "1 1\n", "killed often enough, and between the old text and the new one");
 }

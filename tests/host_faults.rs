@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 
-use crate::common::{Lab, Shell, Suite};
+use crate::common::{Lab, Shell, Suite, has_no_faults};
 use crate::faults::{assert_right, errors, every, kills};
 use crate::suite_trials;
 
@@ -107,6 +107,9 @@ fn there_and_back(one: &str, two: &str, options: &str) -> String {
 }
 
 fn killed_at_changes_of_sync(suite: Suite) {
+    if has_no_faults() {
+        return;
+    }
     let lab = lab(suite, "configure two; sync; sync; keep two; configure one; sync; sync; keep one");
     assert_right(&kills(&lab, &there_and_back("one", "two", ""), (1, stride(suite, 2, 6))), 20);
     lab.assert_answers("10.58.0.2", "8000");
@@ -114,6 +117,9 @@ fn killed_at_changes_of_sync(suite: Suite) {
 
 /// And of the removal of all.
 fn killed_at_changes_of_a_first_sync(suite: Suite) {
+    if has_no_faults() {
+        return;
+    }
     let lab = lab(suite, "");
     lab.stop(&["t-web", "t-sql"]);
     let _ = lab.sh(&format!("{ROUNDS} sync; keep one; configure none; sync; sync; keep none")).ok();
@@ -121,6 +127,9 @@ fn killed_at_changes_of_a_first_sync(suite: Suite) {
 }
 
 fn killed_at_changes_of_restarts(suite: Suite) {
+    if has_no_faults() {
+        return;
+    }
     let prepare = "pids=t-web; configure two; sync --restart; sync; keep two; configure one; sync --restart; sync; keep one";
     let lab = lab(suite, prepare);
     let script = there_and_back("one", "two", "--restart").replace("pids='t-web t-sql'", "pids=t-web");
@@ -128,6 +137,9 @@ fn killed_at_changes_of_restarts(suite: Suite) {
 }
 
 fn errors_of_sync(suite: Suite) {
+    if has_no_faults() {
+        return;
+    }
     let lab = lab(suite, "configure two; sync; sync; keep two; configure one; sync; sync; keep one");
     let script = format!(
         "{ROUNDS}
@@ -156,6 +168,9 @@ const CONFIRM: &str = r"
 const MINE: &str = "pids=t-web; mine; sync; keep mine";
 
 fn killed_at_changes_of_rollback(suite: Suite) {
+    if has_no_faults() {
+        return;
+    }
     let lab = lab(suite, MINE);
     let script = format!("{ROUNDS}{CONFIRM} pids=t-web; round() {{ begin; fault $1 rollback; report \"$(goes_back)\"; }}");
     let list = format!("{}{script}; begin; list rollback; grep -vcE '^(look|question) ' /run/list", crate::faults::FAULTS);
@@ -167,6 +182,9 @@ fn killed_at_changes_of_rollback(suite: Suite) {
 }
 
 fn killed_at_changes_of_confirm(suite: Suite) {
+    if has_no_faults() {
+        return;
+    }
     let lab = lab(suite, MINE);
     let script = format!(
         "{ROUNDS}{CONFIRM} pids=t-web
@@ -187,6 +205,9 @@ fn killed_at_changes_of_confirm(suite: Suite) {
 }
 
 fn errors_of_rollback(suite: Suite) {
+    if has_no_faults() {
+        return;
+    }
     let lab = lab(suite, MINE);
     let script = format!(
         "{ROUNDS}{CONFIRM} pids=t-web; calls() {{ begin; list rollback; }}

@@ -1,6 +1,6 @@
 //! Our units and what else runs in namespaces: hand-written units, templates, sockets, DNS, networkd's own restarts.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use libtest_mimic::Trial;
 
@@ -10,6 +10,7 @@ use crate::suite_trials;
 pub fn trials() -> Vec<Trial> {
     suite_trials![
         units_pass_systemd_analyze,
+        up_and_down_may_do_little_else,
         description_is_shown,
         simple_services_are_where_they_will_be,
         hand_written_units_need_no_services_key,
@@ -60,7 +61,7 @@ fn units_pass_systemd_analyze(suite: Suite) {
         "t-sock.socket",
     ]);
     assert!(output.code == 0 && output.stdout.is_empty() && output.stderr.is_empty(), "{output}");
-    let installed = lab.sh("cd /usr/lib/systemd/system; ls netns*").ok().stdout;
+    let installed = lab.sh("cd /usr/lib/systemd/system; ls -d netns*.service").ok().stdout;
     assert_eq!(
         installed,
         "netns-dhcp@.service\nnetns-hold@.service\nnetns-networkd-rollback.service\nnetns-online@.service\nnetns@.service\n"
@@ -68,6 +69,36 @@ fn units_pass_systemd_analyze(suite: Suite) {
     assert_eq!(lab.property("netns@box", "Description"), "Network namespace box: 100 % \"quoted\"");
     let path = lab.systemctl(&["show", "-P", "Documentation", "netns@box"]);
     let _ = lab.run(&["ls", path.trim().trim_start_matches("file://")]).ok();
+}
+
+/// What `systemd-analyze security` says of netns@.service (docs/security.md), in tenths.
+const EXPOSURE: u32 = 39;
+
+fn up_and_down_may_do_little_else(suite: Suite) {
+    let lab = Lab::new(suite);
+    // as people write it, without this tool
+    let by_hand = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=ip netns add %i\nExecStop=ip netns delete %i\n";
+    lab.write_file("/etc/systemd/system/t-netns@.service", by_hand);
+    lab.systemctl(&["daemon-reload"]);
+    let exposure = |unit: &str| -> u32 {
+        let text = lab.run(&["systemd-analyze", "security", "--no-pager", unit]).ok().stdout;
+        let figure = text.rsplit_once(": ").and_then(|(_, figure)| figure.split(' ').next()).unwrap_or_default();
+        figure.replace('.', "").parse().unwrap_or_else(|_| panic!("{text}"))
+    };
+    let (ours, by_hand) = (exposure("netns@box.service"), exposure("t-netns@box.service"));
+    assert!(ours <= EXPOSURE && by_hand > 90, "{ours}, by hand {by_hand}");
+    let page = std::fs::read_to_string(Path::new(REPO).join("docs/security.md")).unwrap();
+    let figure = format!("{}.{}", EXPOSURE / 10, EXPOSURE % 10);
+    assert!(page.contains(&format!("gives it {figure}")), "docs/security.md does not say {figure}");
+    // all tests run under this list; here it is seen that they would notice
+    lab.write_file("/run/systemd/system/netns@.service.d/t.conf", "[Service]\nSystemCallFilter=~unshare\n");
+    lab.systemctl(&["daemon-reload"]);
+    lab.config(CONFIG);
+    lab.sync_changes(&[]);
+    let _ = lab.run(&["systemctl", "start", "netns-hold@box"]).fails(1);
+    assert_eq!(lab.property("netns@box", "ExecMainStatus"), "31", "SIGSYS");
+    let _ = lab.sh("rm -r /run/systemd/system/netns@.service.d; systemctl daemon-reload; systemctl reset-failed").ok();
+    let _ = lab.sh("netns-networkd down box").ok();
 }
 
 /// systemd calls a service of Type=simple started when it has forked, before the process is in its namespace.

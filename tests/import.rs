@@ -7,18 +7,17 @@ use libtest_mimic::Trial;
 use netns_networkd::{
     config::{SourceFile, parse},
     import::{CONFIG, Files, Import, import},
+    model::{Mac, Netns},
 };
-use proptest::{
-    collection::vec,
-    prelude::*,
-    test_runner::{Config as Limits, TestRunner},
-};
+use proptest::{collection::btree_map, prelude::*, sample::subsequence};
 
 use crate::common::{BIN, Case, Output, REPO, cases, run, schema};
+use crate::laws::{law, link_name, netns_name};
 use crate::trials;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = trials![damaged_hosts_never_panic, every_line_is_in_the_file_or_named, nothing_is_replaced_and_no_fault_is_written];
+    let mut trials =
+        trials![what_a_model_writes_is_the_model, every_line_is_in_the_file_or_named, nothing_is_replaced_and_no_fault_is_written];
     trials.extend(cases("import", a_host_gives));
     trials
 }
@@ -63,7 +62,8 @@ fn a_host_gives(case: &Case) {
     case.expect("expected.txt", &text);
 }
 
-fn all_cases() -> Vec<BTreeMap<String, String>> {
+/// The files of the host of each case.
+pub fn all_cases() -> Vec<BTreeMap<String, String>> {
     let folder = Path::new(REPO).join("tests/cases/import");
     let cases = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
     cases.map(|dir| host(&Case { name: String::new(), dir })).collect()
@@ -120,54 +120,132 @@ fn every_line_is_in_the_file_or_named() {
     assert!(looked > 60, "{looked}");
 }
 
-fn damaged_hosts_never_panic() {
-    let hosts = all_cases();
-    let words = [
-        "ip ",
-        "netns ",
-        "exec ",
-        "link ",
-        "add ",
-        "type veth peer name ",
-        "via ",
-        "dev ",
-        "-n ",
-        "iface a inet static\n",
-        "\\\n",
-        "$(",
-        "${x:-",
-        "'",
-        "\"",
-        "source /etc/network/*\n",
-        "%i",
-        "/",
-        "0",
-        "[",
-        "é",
-        "ifup -i /etc/network/namespaces/a ",
-    ];
-    let insert = prop_oneof![any::<char>().prop_map(|c| c.to_string()), prop::sample::select(words.to_vec()).prop_map(str::to_owned)];
-    let edits = vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..9_usize, insert), 1..12);
-    let cases = std::env::var("NETNS_FUZZ_CASES").ok().and_then(|number| number.parse().ok()).unwrap_or(400);
-    TestRunner::new(Limits { cases, failure_persistence: None, ..Limits::default() })
-        .run(&(any::<prop::sample::Index>(), edits), |(which, edits)| {
-            let mut files = hosts[which.index(hosts.len())].clone();
-            for (file, at, cut, insert) in edits {
-                let path = files.keys().nth(file.index(files.len())).unwrap().clone();
-                let mut text: Vec<char> = files[&path].chars().collect();
-                let start = at.index(text.len() + 1);
-                let end = (start + cut).min(text.len());
-                text.splice(start..end, insert.chars());
-                files.insert(path, text.into_iter().collect());
+/// A pair on a bridge, and in which of the ways that work its commands are spelt.
+#[derive(Debug, Clone)]
+struct Pair {
+    bridge: u8,
+    /// The last part of each address, in their order.
+    addresses: [Vec<u8>; 2],
+    gateways: [bool; 2],
+    route: bool,
+    spelling: (u8, bool, bool),
+}
+
+fn pair() -> impl Strategy<Value = Pair> {
+    let parts = || subsequence((10..16_u8).collect::<Vec<_>>(), 1..4).prop_shuffle();
+    let spelling = (0..3_u8, any::<bool>(), any::<bool>());
+    (0..3_u8, (parts(), parts()), any::<[bool; 2]>(), any::<bool>(), spelling)
+        .prop_map(|(bridge, (ipv4, ipv6), gateways, route, spelling)| Pair { bridge, addresses: [ipv4, ipv6], gateways, route, spelling })
+}
+
+impl Pair {
+    fn address(at: usize, family: usize, part: u8) -> String {
+        if family == 0 { format!("10.{at}.0.{part}/24") } else { format!("2001:db8:{at}::{part}/64") }
+    }
+
+    fn gateway(at: usize, family: usize) -> String {
+        Self::address(at, family, 1).split('/').next().unwrap().to_owned()
+    }
+
+    fn mac(at: usize) -> Mac {
+        Mac([2, 0, 0, 0, 0, u8::try_from(at).unwrap()])
+    }
+
+    /// The commands that make it. `at` is its number among all of the host.
+    fn commands(&self, netns: &str, name: &str, at: usize) -> String {
+        let mac = Self::mac(at);
+        let Self { bridge, addresses, gateways, route, spelling: (made, by_netns_exec, by_brctl) } = self;
+        let inside = if *by_netns_exec { format!("ip netns exec {netns} ip") } else { format!("/sbin/ip -n {netns}") };
+        let mut text = match made {
+            0 => format!("ip link add {netns}{at} type veth peer name {name} netns {netns}\n"),
+            1 => format!("ip link add {netns}{at} type veth peer name t{at}\nip link set t{at} netns {netns} name {name}\n"),
+            _ => format!(
+                "ip link add name {netns}{at} type veth peer name t{at}\nip link set dev t{at} netns \"{netns}\"\n{inside} link set t{at} name {name}\n"
+            ),
+        };
+        text += &format!("{inside} link set dev {name} address {mac} up\nip link set {netns}{at} up\n");
+        text += &if *by_brctl {
+            format!("brctl addif br{bridge} {netns}{at}\n")
+        } else {
+            format!("ip link set {netns}{at} master br{bridge}\n")
+        };
+        for family in [0, 1] {
+            for part in &addresses[family] {
+                text += &format!("{inside} addr add {} dev {name}\n", Self::address(at, family, *part));
             }
-            let import = import(&Files::new(files), CONFIG);
-            // whatever was read, what is written is TOML; it may have faults, which the check names
-            let parsed = import.namespaces.parse::<toml::Table>();
-            assert!(parsed.is_ok(), "{}\n{}", parsed.unwrap_err(), import.namespaces);
-            let _ = parse(&[SourceFile { path: "imported.toml".to_owned(), bytes: import.namespaces.into_bytes() }]);
-            Ok(())
-        })
-        .unwrap();
+            let six = if family == 1 { " -6" } else { "" };
+            if gateways[family] && at % 2 == 0 {
+                text += &format!("{inside}{six} route add default via {}\n", Self::gateway(at, family));
+            }
+            if *route {
+                let to = ["198.51.100.0/24", "2001:db8:ff::/48"][family];
+                text += &format!("{inside}{six} route add {to} via {} dev {name} metric {}\n", Self::gateway(at, family), at + 5);
+            }
+        }
+        text
+    }
+
+    /// The table of the configuration.
+    fn table(&self, netns: &str, name: &str, at: usize, accept_ra: bool) -> String {
+        let mac = Self::mac(at);
+        let Self { bridge, addresses: [ipv4, ipv6], gateways, route, spelling: _ } = self;
+        // the kernel prefers the IPv6 address that was added last, and the configuration the first
+        let addresses = ipv4.iter().map(|part| (0, part)).chain(ipv6.iter().rev().map(|part| (1, part)));
+        let addresses: Vec<String> = addresses.map(|(family, part)| Self::address(at, family, *part)).collect();
+        let by = [0, 1].into_iter().filter(|family| gateways[*family] && at % 2 == 0);
+        let by: Vec<String> = by.map(|family| Self::gateway(at, family)).collect();
+        let to = |family: usize| {
+            let to = ["198.51.100.0/24", "2001:db8:ff::/48"][family];
+            format!("{{ to = \"{to}\", via = \"{}\", metric = {} }}", Self::gateway(at, family), at + 5)
+        };
+        let routes = if *route { format!("{}, {}", to(0), to(1)) } else { String::new() };
+        format!(
+            "[namespace.\"{netns}\".interface.\"{name}\"]\nbridge = \"br{bridge}\"\nhost-name = \"{netns}{at}\"\nmac = \"{mac}\"\n\
+             addresses = {addresses:?}\ngateways = {by:?}\nroutes = [{routes}]\naccept-ra = {accept_ra}\n"
+        )
+    }
+}
+
+fn what_a_model_writes_is_the_model() {
+    // room for a digit, and nothing that a host end cannot begin with
+    let name = netns_name().prop_filter("a name", |name| name.as_str().len() < 12 && link_name_is_ours(name.as_str()));
+    let pairs = btree_map(link_name().prop_filter("not a name on the way", |name| !name.as_str().starts_with('t')), pair(), 1..3);
+    law(256, btree_map(name, pairs, 1..4), |model| {
+        let mut files: BTreeMap<String, String> = BTreeMap::new();
+        let unit = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/etc/network/namespaces/%i\n";
+        files.insert("/etc/systemd/system/netns@.service".to_owned(), unit.to_owned());
+        let mut tables = String::new();
+        for (number, (netns, pairs)) in model.iter().enumerate() {
+            let mut script = format!("#!/bin/sh\nset -e\nip netns add {netns}\nip -n {netns} link set lo up\n");
+            tables += &format!("[namespace.\"{netns}\"]\nservices = [\"s-{netns}.service\"]\n");
+            // without a gateway of IPv6 in its files, a host has it from router advertisements
+            let accept_ra = !pairs.values().next().unwrap().gateways[1] && pairs.values().all(|pair| !pair.route);
+            for (at, (name, pair)) in (2 * number..).zip(pairs) {
+                script += &pair.commands(netns.as_str(), name.as_str(), at);
+                tables += &pair.table(netns.as_str(), name.as_str(), at, accept_ra);
+            }
+            files.insert(format!("/etc/network/namespaces/{netns}"), script);
+            let service =
+                format!("[Unit]\nBindsTo=netns@{netns}.service\n[Service]\nNetworkNamespacePath=/run/netns/{netns}\nExecStart=/bin/a\n");
+            files.insert(format!("/etc/systemd/system/s-{netns}.service"), service);
+        }
+        let import = import(&Files::new(files.clone()), CONFIG);
+        let namespaces = |text: &str| {
+            let parsed = parse(&[SourceFile { path: "a.toml".to_owned(), bytes: text.as_bytes().to_vec() }]);
+            let mut namespaces = parsed.unwrap_or_else(|faults| panic!("{files:#?}\n{text}\n{faults}")).namespaces;
+            // where each stands is another matter
+            namespaces
+                .values_mut()
+                .for_each(|n| n.netns = Netns { source: String::new(), places: BTreeMap::new(), ..std::mem::take(&mut n.netns) });
+            namespaces
+        };
+        assert_eq!(namespaces(&import.namespaces), namespaces(&tables), "{files:#?}\n{}", import.namespaces);
+        assert!(import.notes.iter().all(|note| note.needless), "{:#?}", import.notes);
+    });
+}
+
+fn link_name_is_ours(name: &str) -> bool {
+    netns_networkd::model::LinkName::parse_ours(name).is_ok()
 }
 
 fn nothing_is_replaced_and_no_fault_is_written() {
@@ -182,7 +260,7 @@ fn nothing_is_replaced_and_no_fault_is_written() {
     assert_eq!(
         nothing.stderr,
         format!(
-            "error: nothing to import below {from}/: no namespaces in /etc/network, in units, in /etc/default/netns-* or in profiles of wg-netns\n"
+            "error: nothing to import below {from}: no namespaces in /etc/network, in units, in /etc/default/netns-* or in profiles of wg-netns\n"
         )
     );
 

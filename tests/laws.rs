@@ -14,6 +14,7 @@ use netns_networkd::diff::{Change, NetnsChange, diff, diff_netns};
 use netns_networkd::model::{
     Address, File, HostLink, Link, LinkName, Mac, Netns, NetnsName, Place, Port, PortVlans, Provenance, State, Unit, UnitName,
 };
+use netns_networkd::sys::manifest::Manifest;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -41,6 +42,7 @@ pub fn trials() -> Vec<Trial> {
         there_is_no_moment_without_a_route_that_stays,
         changes_come_in_a_safe_order,
         a_record_comes_back,
+        a_manifest_comes_back,
         host_names_are_short_valid_and_distinct,
         macs_are_local_unicast_and_distinct,
         macs_print_and_parse,
@@ -332,6 +334,14 @@ fn a_record_comes_back() {
     law(512, wild_netns(), |netns| {
         let text = toml::to_string(&netns).unwrap();
         assert_eq!(toml::from_str::<Netns>(&text).unwrap(), netns, "{text}");
+    });
+}
+
+fn a_manifest_comes_back() {
+    let path = any::<String>().prop_map(|name| PathBuf::from(format!("/{name}")));
+    law(256, (any::<bool>(), btree_map(path, btree_set(any::<String>(), 0..3), 0..4)), |(unfinished, files)| {
+        let manifest = Manifest { unfinished, files };
+        assert_eq!(Manifest::parse(&manifest.text().unwrap()).unwrap(), manifest);
     });
 }
 

@@ -9,6 +9,7 @@ mod diff;
 mod docs;
 mod doctor;
 mod faults;
+mod fuzz;
 mod graph;
 mod harness;
 mod host_bad_input;
@@ -31,6 +32,7 @@ mod host_live;
 mod host_main;
 mod host_many;
 mod host_outside;
+mod host_package;
 mod host_prune;
 mod host_published;
 mod host_restart;
@@ -39,6 +41,7 @@ mod host_sockets;
 mod host_status;
 mod host_sync;
 mod host_units;
+mod hostile;
 mod import;
 mod inside;
 mod laws;
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         docs::trials,
         doctor::trials,
         faults::trials,
+        fuzz::trials,
         graph::trials,
         harness::trials,
         host_bad_input::trials,
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
         host_main::trials,
         host_many::trials,
         host_outside::trials,
+        host_package::trials,
         host_prune::trials,
         host_published::trials,
         host_restart::trials,
@@ -93,6 +98,7 @@ fn main() -> ExitCode {
         host_status::trials,
         host_sync::trials,
         host_units::trials,
+        hostile::trials,
         import::trials,
         inside::trials,
         laws::trials,

@@ -25,7 +25,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{Cli, Command},
-    config::Faults,
+    config::{Faults, is_hidden},
     error::{self, OfNetns, Refused, Usage},
     model::NetnsName,
     reconcile::{
@@ -160,9 +160,21 @@ fn paper(context: &Context) -> Paper {
 
 fn print_json(document: &impl Serialize) {
     match serde_json::to_string_pretty(document) {
-        Ok(text) => terminal::print(&format!("{text}\n")),
+        Ok(text) => terminal::print(&format!("{}\n", in_ascii_where_hidden(&text))),
         Err(error) => complain!("error: failed to write JSON: {error}"),
     }
+}
+
+/// Writes what a terminal would act on, or not show, as JSON's escapes: there is none of it but in strings, where others named something so.
+fn in_ascii_where_hidden(json: &str) -> String {
+    json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
+        if c != '\n' && is_hidden(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| text += &format!("\\u{unit:04x}"));
+        } else {
+            text.push(c);
+        }
+        text
+    })
 }
 
 /// Gives the exit code of an error.

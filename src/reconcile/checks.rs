@@ -90,7 +90,7 @@ impl Run<'_> {
             let links: Vec<&LinkName> = netns.links.keys().collect();
             let try_out = || {
                 netns.sysctl.iter().try_for_each(|(key, value)| sysctl::write(key, value))?;
-                nftables.iter().try_for_each(|path| nftables::check(&self.options.root.at(path)))
+                nftables.iter().try_for_each(|path| nftables::check(&self.options.root.target(path)))
             };
             reasons.extend(sys::netns::scratch(&links, try_out).err().map(|error| format!("{}: {}", netns.source, error::render(&error))));
         }

@@ -52,7 +52,7 @@ pub fn config_files(root: &Root) -> Result<Vec<PathBuf>> {
             candidates.push(load::Candidate { path: entry.path, masked });
         }
     }
-    Ok(load::select(candidates))
+    Ok(load::select(candidates).iter().map(|path| root.target(root.inside(&path.to_string_lossy()))).collect())
 }
 
 /// Reads and checks some files as if they were the whole configuration.
@@ -334,7 +334,7 @@ pub fn netns(desired: &mut State, running: &[NetnsName]) -> Result<State> {
 
 /// Reads the facts that the desired state depends on, and says what an admin has put under `/etc/netns` in vain.
 pub fn facts(root: &Root, manifest: &Manifest, config: &Config) -> Result<(desired::Facts, Vec<String>)> {
-    let mut facts = desired::Facts { nsswitch: fs::read_text(&root.at("/etc/nsswitch.conf"))?, ..desired::Facts::default() };
+    let mut facts = desired::Facts { nsswitch: fs::read_text(&root.target("/etc/nsswitch.conf"))?, ..desired::Facts::default() };
     let links = config.namespaces.values().flat_map(|namespace| namespace.netns.links.values());
     let credentials = links.filter_map(|link| link.kind.wireguard()).flat_map(Wireguard::credentials);
     facts.encrypted = credentials.filter(|name| key::stored(root, name) == Stored::Encrypted).cloned().collect();
@@ -342,7 +342,7 @@ pub fn facts(root: &Root, manifest: &Manifest, config: &Config) -> Result<(desir
     let has_etc = fs::exists(&root.at(NETNS_ETC));
     for (netns, namespace) in &config.namespaces {
         if let Some(path) = &namespace.nftables {
-            let text = fs::read_text(&root.at(path))?;
+            let text = fs::read_text(&root.target(path))?;
             let missing = || Refused(vec![format!("{}: there is no nftables ruleset {path}", namespace.netns.source)]);
             let text = text.ok_or_else(missing)?;
             facts.rulesets.insert(netns.clone(), text);

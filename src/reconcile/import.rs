@@ -112,7 +112,7 @@ fn read(root: &Root, folder: &str) -> Result<Import> {
         }
         for pattern in new {
             for path in find(root, &pattern)? {
-                if let Some(text) = fs::read_small_text(&root.at(&path), MOST_BYTES)? {
+                if let Some(text) = fs::read_small_text(&root.target(&path), MOST_BYTES)? {
                     texts.insert(path, text);
                 }
             }

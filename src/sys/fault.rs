@@ -172,11 +172,6 @@ pub mod fs {
         )+};
     }
 
-    pub fn create_dir_all(path: impl AsRef<Path>) -> io::Result<()> {
-        let path = path.as_ref();
-        super::change(format_args!("create_dir_all {}", path.display()), || std::fs::create_dir_all(path))
-    }
-
     counted! {
         look read(path) -> Vec<u8>;
         look read_to_string(path) -> String;

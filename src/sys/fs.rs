@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read, Write},
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -45,11 +45,47 @@ impl Root {
         }
     }
 
-    /// Gives the place of a file of the host.
+    /// Gives the place of a file of the host. Links in its folders lead, in an image, to where they will when that runs: an image is
+    /// not to have root write, or read, anything outside of it.
     #[must_use]
     pub fn at(&self, path: impl AsRef<Path>) -> PathBuf {
-        let path = path.as_ref();
-        self.0.join(path.strip_prefix("/").unwrap_or(path))
+        self.place(path.as_ref(), false)
+    }
+
+    /// Gives the place of a file of the host, as [`Self::at`], where what stands there may be a link, too.
+    #[must_use]
+    pub fn target(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.place(path.as_ref(), true)
+    }
+
+    fn place(&self, path: &Path, follow: bool) -> PathBuf {
+        // as many as the kernel follows (MAXSYMLINKS, path_resolution(7))
+        const LINKS: usize = 40;
+        if self.is_host() {
+            return self.0.join(path);
+        }
+        let parts = |path: &Path| path.components().rev().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>();
+        let (mut at, mut left, mut links) = (self.0.clone(), parts(path), 0);
+        while let Some(part) = left.pop() {
+            if part == "/" {
+                at.clone_from(&self.0);
+            } else if part == ".." {
+                // above the root is the root
+                let _ = at != self.0 && at.pop();
+            } else if let Ok(target) = fs::read_link(at.join(&part))
+                && (follow || !left.is_empty())
+            {
+                links += 1;
+                if links > LINKS {
+                    // what no call takes for a path
+                    return at.join("\0");
+                }
+                left.extend(parts(&target));
+            } else {
+                at.push(part);
+            }
+        }
+        at
     }
 }
 
@@ -140,7 +176,7 @@ pub fn is_root() -> bool {
 
 /// Reads the machine-id; none in an image that has not booted yet.
 pub fn machine_id(root: &Root) -> Result<Option<String>> {
-    let text = read_text(&root.at("/etc/machine-id"))?.unwrap_or_default();
+    let text = read_text(&root.target("/etc/machine-id"))?.unwrap_or_default();
     let id = text.trim();
     Ok((id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned()))
 }
@@ -354,15 +390,21 @@ impl Lock {
 
 /// Makes a folder with its parents, readable by all as networkd needs it.
 pub fn create_directory(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(path).with_context(|| format!("failed to create directory {}", path.display()))
+    make_directory(path, 0o755)
+}
+
+/// Makes a folder with its parents, of a mode that no umask makes wider: whoever runs this by hand may have any.
+fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    let make = || fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    let what = format_args!("create_dir_all {}", path.display());
+    let made = if path.is_dir() { fault::look(what, make) } else { fault::change(what, make) };
+    made.with_context(|| format!("failed to create directory {}", path.display()))
 }
 
 /// Makes a folder that only root can look into.
 pub fn create_private_directory(path: &Path) -> Result<()> {
-    create_directory(path)?;
+    create_directory(path.parent().unwrap_or(Path::new("/")))?;
+    make_directory(path, 0o700)?;
     fs::set_permissions(path, Permissions::from_mode(0o700)).with_context(|| format!("failed to create directory {}", path.display()))
 }
 
@@ -462,7 +504,9 @@ pub fn link(target: &str, path: &Path) -> Result<()> {
 pub fn write_volatile(path: &Path, content: &str) -> Result<()> {
     create_directory(path.parent().unwrap_or(Path::new("/")))?;
     let temporary = temporary(path)?;
-    let written = fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, path));
+    let fill = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?.write_all(content.as_bytes());
+    let filled = fault::change(format_args!("write {}", temporary.display()), fill);
+    let written = filled.and_then(|()| fs::rename(&temporary, path));
     written.inspect_err(|_| drop(fs::remove_file(&temporary))).with_context(|| format!("failed to write {}", path.display()))
 }
 
@@ -475,7 +519,7 @@ pub fn remove_volatile(path: &Path) -> Result<()> {
 /// Makes an empty file, if there is none.
 pub fn mark(path: &Path) -> Result<()> {
     create_directory(path.parent().unwrap_or(Path::new("/")))?;
-    let create = || OpenOptions::new().create(true).append(true).open(path);
+    let create = || OpenOptions::new().create(true).append(true).mode(0o644).open(path);
     fault::change(format_args!("create {}", path.display()), create).with_context(|| format!("failed to write {}", path.display()))?;
     Ok(())
 }

@@ -40,15 +40,25 @@ impl Manifest {
     pub fn read(root: &Root) -> Result<Self> {
         let path = root.at(PATH);
         let Some(text) = fs::read_text(&path)? else { return Ok(Self::default()) };
-        toml::from_str(&text)
+        Self::parse(&text)
             .with_context(|| format!("{} is broken", path.display()))
             .context("hint: move it away and run `netns-networkd sync --force`, which takes all files of these names over")
     }
 
+    /// Reads the text of a manifest.
+    pub fn parse(text: &str) -> Result<Self> {
+        Ok(toml::from_str(text)?)
+    }
+
+    /// Gives its text.
+    pub fn text(&self) -> Result<String> {
+        let text = toml::to_string(self).context("failed to write down the manifest")?;
+        Ok(format!("# What netns-networkd has written. It changes and removes no other files.\n{text}"))
+    }
+
     /// Writes the manifest.
     pub fn write(&self, root: &Root) -> Result<()> {
-        let text = toml::to_string(self).context("failed to write down the manifest")?;
-        fs::write(&root.at(PATH), &format!("# What netns-networkd has written. It changes and removes no other files.\n{text}"))
+        fs::write(&root.at(PATH), &self.text()?)
     }
 
     /// Looks at a file of the host; none if there is none.

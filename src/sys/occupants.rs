@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::{
     fault,
     netns::{self, Identity, identity},
-    processes::unit_of,
+    processes::{command_of, unit_of},
 };
 use crate::model::NetnsName;
 
@@ -89,8 +89,7 @@ pub fn occupants_of(wanted: &BTreeMap<Identity, &NetnsName>) -> Result<BTreeMap<
                 occupants.services.entry(unit).or_insert(pid);
             }
             _ => {
-                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                occupants.others.insert(pid, Occupant { command: name.trim_end().to_owned(), unit: unit_of(pid) });
+                occupants.others.insert(pid, Occupant { command: command_of(pid), unit: unit_of(pid) });
             }
         }
     }
@@ -106,8 +105,7 @@ pub fn holders(netns: Identity) -> BTreeMap<u32, String> {
         // or it has ended
         let files = fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten();
         if files.into_iter().any(|file| identity(&file.path()) == Some(netns)) {
-            let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            holders.insert(pid, command.trim_end().to_owned());
+            holders.insert(pid, command_of(pid));
         }
     }
     holders

@@ -31,10 +31,16 @@ pub fn elsewhere() -> Result<Vec<Process>> {
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
         // it may go while one looks
         let Some(netns) = identity(Path::new(&format!("/proc/{pid}/ns/net"))).filter(|netns| Some(*netns) != host) else { continue };
-        let text = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        all.push(Process { pid, netns, command: text("comm").trim().to_owned(), unit: unit_of(&text("cgroup")) });
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        all.push(Process { pid, netns, command: command_of(pid), unit: unit_of(&groups) });
     }
     Ok(all)
+}
+
+/// Gives the name of a process, on one line: a process calls itself whatever it likes.
+pub(super) fn command_of(pid: u32) -> String {
+    let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    String::from_utf8_lossy(name.trim_ascii_end()).replace(char::is_control, "?")
 }
 
 /// Gives the unit that this process is of.

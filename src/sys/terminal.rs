@@ -1,6 +1,7 @@
 //! The terminal, if there is one.
 
 use std::{
+    borrow::Cow,
     fmt::Display,
     io::{IsTerminal, Write, stderr, stdin, stdout},
     sync::mpsc::{self, RecvTimeoutError, Sender},
@@ -28,12 +29,33 @@ pub fn colors(choice: ColorChoice) -> (bool, bool) {
 
 /// Prints a line. That nobody reads it (`| head`, a lost connection) is no reason to leave work half done, as `println!` would.
 pub fn say(line: impl Display) {
-    let _ = writeln!(stdout(), "{line}");
+    let _ = writeln!(stdout(), "{}", harmless(&line.to_string()));
 }
 
 /// Prints a line on standard error: see [`say`].
 pub fn complain(line: impl Display) {
-    let _ = writeln!(stderr(), "{line}");
+    let _ = writeln!(stderr(), "{}", harmless(&line.to_string()));
+}
+
+/// Takes from a text what a terminal would act on, but for new lines, tabs and colours: names in it may be those that others gave.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let is_harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    if text.chars().all(is_harmless) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let color = rest.strip_prefix("\x1b[").map(|code| code.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';'));
+        if let Some(after) = color.and_then(|code| code.strip_prefix('m')) {
+            shown.push_str(&rest[..rest.len() - after.len()]);
+            rest = after;
+        } else {
+            shown.push(if is_harmless(c) { c } else { char::REPLACEMENT_CHARACTER });
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    shown.into()
 }
 
 /// Gives the columns of the terminal that standard output is; none if it is none.
@@ -190,6 +212,13 @@ pub fn on_interrupt(work: impl FnOnce() -> u8 + Send + 'static) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_colours_reach_the_terminal() {
+        assert_eq!(harmless("a\nb é"), "a\nb é");
+        assert_eq!(harmless("\x1b[1;31merror\x1b[0m: x"), "\x1b[1;31merror\x1b[0m: x");
+        assert_eq!(harmless("\x1b]0;x\x07 \x1b[2J\r\u{9b}1A\t\x1b[1"), "�]0;x� �[2J��1A\t�[1");
+    }
 
     #[test]
     fn a_line_that_is_written_over_fits() {

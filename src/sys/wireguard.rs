@@ -10,19 +10,19 @@ use std::{
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 use netlink_packet_generic::{
-    GenlMessage,
+    GenlFamily, GenlHeader, GenlMessage,
     ctrl::{GenlCtrl, GenlCtrlCmd, nlas::GenlCtrlAttrs},
 };
 use netlink_packet_wireguard::{
     WireguardAddressFamily, WireguardAllowedIp, WireguardAllowedIpAttr, WireguardAttribute, WireguardCmd, WireguardMessage, WireguardPeer,
     WireguardPeerAttribute, WireguardPeerFlags,
 };
-use rtnetlink::packet_core::Nla;
+use rtnetlink::packet_core::{DecodeError, Emitable, Nla, NlasIterator, ParseableParametrized};
 use rustix::io::Errno;
 
 use super::{
     key::{self, Key},
-    netlink::{Batch, Socket},
+    netlink::{Batch, Socket, objects},
 };
 use crate::model::{Peer, PublicKey, Wireguard};
 
@@ -31,7 +31,53 @@ const PEERS_BYTES: usize = 32 * 1024;
 /// A peer with more allowed addresses than these (40 bytes each at most) goes in parts.
 const ALLOWED_IPS: usize = 512;
 
-type Message = GenlMessage<WireguardMessage>;
+type Message = GenlMessage<Checked>;
+
+/// A message that is looked at before netlink-packet-wireguard 0.5 reads it, which takes for granted that the length of a prefix has a
+/// byte, and ends the program where it has none.
+#[derive(Debug, Clone)]
+struct Checked(WireguardMessage);
+
+impl GenlFamily for Checked {
+    fn family_name() -> &'static str {
+        WireguardMessage::family_name()
+    }
+
+    fn version(&self) -> u8 {
+        self.0.version()
+    }
+
+    fn command(&self) -> u8 {
+        self.0.command()
+    }
+}
+
+impl Emitable for Checked {
+    fn buffer_len(&self) -> usize {
+        self.0.buffer_len()
+    }
+
+    fn emit(&self, buffer: &mut [u8]) {
+        self.0.emit(buffer);
+    }
+}
+
+impl ParseableParametrized<[u8], GenlHeader> for Checked {
+    fn parse_with_param(bytes: &[u8], header: GenlHeader) -> Result<Self, DecodeError> {
+        // WGDEVICE_A_PEERS, WGPEER_A_ALLOWEDIPS, WGALLOWEDIP_A_CIDR_MASK
+        if has_empty(bytes, &[Some(8), None, Some(9), None, Some(3)]) {
+            return Err("a prefix without a length".into());
+        }
+        WireguardMessage::parse_with_param(bytes, header).map(Self)
+    }
+}
+
+/// Tells whether an attribute at the end of a path, which has the kind at each level, or none for any, has no value.
+fn has_empty(bytes: &[u8], path: &[Option<u16>]) -> bool {
+    let [kind, rest @ ..] = path else { return bytes.is_empty() };
+    let of_kind = NlasIterator::new(bytes).map_while(Result::ok).filter(|nla| kind.is_none_or(|kind| kind == nla.kind()));
+    of_kind.into_iter().any(|nla| has_empty(nla.value(), rest))
+}
 
 /// A WireGuard link as the kernel has it. It has secrets in it, so it is not `Debug`.
 #[derive(Default)]
@@ -59,7 +105,7 @@ pub fn observe(index: u32, wanted: &Wireguard, applied: Option<&Wireguard>) -> R
     let family = family(&mut socket)?;
     let request = message(family, WireguardCmd::GetDevice, vec![WireguardAttribute::IfIndex(index)]);
     let answers = socket.dump(&request).with_context(failed)?;
-    let device = device(answers.into_iter().map(|answer: Message| answer.payload));
+    let device = device(answers.into_iter().map(|answer: Message| answer.payload.0));
     // a file that cannot be read makes a difference; what is wrong with it is said where the key is set
     Ok(compare(&device, wanted, applied, |file| key::read(Path::new(file)).ok()))
 }
@@ -85,7 +131,7 @@ pub fn set(index: u32, before: &Wireguard, after: &Wireguard) -> Result<()> {
 pub const PORT_IN_USE: &str = "hint: `ss -ulnp` on the host shows which program has the port; another WireGuard link has no program";
 
 fn message(family: u16, cmd: WireguardCmd, attributes: Vec<WireguardAttribute>) -> Message {
-    let mut message = GenlMessage::from_payload(WireguardMessage { cmd, attributes });
+    let mut message = GenlMessage::from_payload(Checked(WireguardMessage { cmd, attributes }));
     message.set_resolved_family_id(family);
     message
 }
@@ -100,6 +146,12 @@ fn family(socket: &mut Socket) -> Result<u16> {
     };
     let number = answer.payload.nlas.into_iter().find_map(|nla| if let GenlCtrlAttrs::FamilyId(id) = nla { Some(id) } else { None });
     number.context("the kernel gave no number for WireGuard")
+}
+
+/// Reads the bytes of one answer of the kernel about a link, and compares it with what is wanted; for who plays the kernel.
+pub fn compare_answer(answer: &[u8], wanted: &Wireguard) -> Result<Wireguard> {
+    let answers: Vec<Message> = objects(answer)?;
+    Ok(compare(&device(answers.into_iter().map(|answer| answer.payload.0)), wanted, None, |_| None))
 }
 
 /// Puts together what a dump brought: a peer with many allowed addresses is continued in the next message.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{BIN, REPO, Shell, assert_root, run};
+use super::{BIN, Shell, assert_root, install, package, run};
 
 const HOST_SH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/host.sh");
 
@@ -135,12 +135,24 @@ impl Host {
     #[track_caller]
     pub fn install_product(&self) {
         self.installed.get_or_init(|| {
-            let destdir = format!("DESTDIR={}", self.root());
-            let _ = run("", &["make", "-s", "-C", REPO, "install", "PREFIX=/usr", &destdir, &format!("BIN={BIN}")]).ok();
+            if let Some(package) = package() {
+                let _ = run("", &["cp", &package, &format!("{}/var/tmp/product.deb", self.root())]).ok();
+                // the root file system leaves documents out, which tests read
+                let _ = self.run(&["dpkg", "--path-include=/usr/share/*", "--install", "/var/tmp/product.deb"]).ok();
+                assert_eq!(self.run(&["dpkg", "--verify", "netns-networkd"]).ok().stdout, "", "what is there is the package's");
+            } else {
+                install(&self.root(), BIN);
+            }
+            let drop_in = format!("{}/usr/lib/systemd/system/netns@.service.d/test.conf", self.root());
+            let _ = run("", &["install", "-Dm644", NO_OTHER_CALLS, &drop_in]).ok();
             let _ = self.run(&["systemctl", "daemon-reload"]).ok();
         });
     }
 }
+
+/// What `up` and `down` ask of the kernel that netns@.service does not allow them is their end here, not just an error that they may
+/// take no notice of: so every test that starts a namespace tests that list.
+pub const NO_OTHER_CALLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/no-other-calls.conf");
 
 impl Shell for Host {
     fn enter(&self) -> Vec<String> {

@@ -17,6 +17,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,43 @@ pub use vm::{Vm, VmHost};
 pub const REPO: &str = env!("CARGO_MANIFEST_DIR");
 /// The product, as cargo built it for this test run.
 pub const BIN: &str = env!("CARGO_BIN_EXE_netns-networkd");
+
+/// A package that is tested in place of [`BIN`], on hosts, in virtual machines and in images: `make test-deb`.
+pub fn package() -> Option<String> {
+    std::env::var("NETNS_TEST_DEB").ok().filter(|path| !path.is_empty())
+}
+
+/// The path of the program that is tested, on this machine.
+#[track_caller]
+pub fn program() -> String {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    let unpacked = |package: String| {
+        let path = format!("{BIN}-packaged");
+        let unpack = "dpkg-deb --fsys-tarfile $0 | tar -xO ./usr/bin/netns-networkd >$1.new; chmod +x $1.new; mv $1.new $1";
+        let _ = run("", &["bash", "-euo", "pipefail", "-c", unpack, &package, &path]).ok();
+        path
+    };
+    PROGRAM.get_or_init(|| package().map_or_else(|| BIN.to_owned(), unpacked)).clone()
+}
+
+/// Tells whether the program that is tested is without faults on purpose, as all but debug builds are: then the test is skipped.
+pub fn has_no_faults() -> bool {
+    let packaged = package().is_some();
+    if packaged {
+        note_skip("a packaged program has no faults on purpose: `make test` does this with the debug build".to_owned());
+    }
+    packaged
+}
+
+/// Puts the product below a folder, as a user does for an image.
+#[track_caller]
+pub fn install(root: &str, bin: &str) {
+    let _ = match package() {
+        Some(package) => run("", &["dpkg-deb", "--extract", &package, root]),
+        None => run("", &["make", "-s", "-C", REPO, "install", "PREFIX=/usr", &format!("DESTDIR={root}"), &format!("BIN={bin}")]),
+    }
+    .ok();
+}
 
 /// No command in a test may take longer, in seconds; past it the exit code is 124.
 const COMMAND_SECONDS: u32 = 120;

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::host::guard_host;
-use super::{BIN, REPO, Shell, Suite, assert_root, run};
+use super::{BIN, REPO, Shell, Suite, assert_root, host::NO_OTHER_CALLS, install, run};
 
 const VM_SH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/vm.sh");
 
@@ -48,11 +48,13 @@ impl Vm {
         let name = format!("vm-{runner}");
         let seed = std::env::temp_dir().join(format!("netns-networkd-vm-seed-{runner}"));
         let seed = seed.to_str().expect("UTF-8");
-        let install = format!(
-            "mkdir -p {seed}/usr/local/lib; strip -o {seed}/product {BIN}; cp tests/common/talk.py {seed}/usr/local/lib
-             make -s install PREFIX=/usr DESTDIR={seed} BIN={seed}/product; rm {seed}/product"
-        );
-        let _ = run("", &["sh", "-euc", &format!("cd {REPO}; {install}")]).ok();
+        let product = format!("{seed}/product");
+        let prepare = format!("mkdir -p {seed}/usr/local/lib; cp tests/common/talk.py {seed}/usr/local/lib; strip -o {product} {BIN}");
+        let _ = run("", &["sh", "-euc", &format!("cd {REPO}; {prepare}")]).ok();
+        install(seed, &product);
+        let _ = run("", &["rm", &product]).ok();
+        let drop_in = format!("{seed}/usr/lib/systemd/system/netns@.service.d/test.conf");
+        let _ = run("", &["install", "-Dm644", NO_OTHER_CALLS, &drop_in]).ok();
         guard_host(&name);
         let guests: Vec<_> = Suite::all().into_iter().filter(|suite| *suite != Suite::Trixie).map(Suite::name).collect();
         let booted = Command::new("timeout")

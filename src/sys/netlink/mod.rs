@@ -6,6 +6,7 @@ mod message;
 mod port;
 mod read;
 mod socket;
+mod text;
 
 pub use keep::{Kept, give_back, keep};
 pub use message::{
@@ -14,10 +15,10 @@ pub use message::{
 };
 pub use port::{host_ends, put_on_bridge, set_down, set_host_link, vlans};
 pub use read::{
-    AddressState, KernelLink, PortState, RouteState, RuleState, addresses, is_held, is_taken, link_by_index, link_by_name, links, routes,
-    routes_of, rules,
+    AddressState, Facts, KernelLink, PortState, RouteState, RuleState, addresses, is_held, is_taken, link_by_index, link_by_name, links,
+    routes, routes_of, rules,
 };
-pub use socket::{Batch, Monitor, Refusal, Socket};
+pub use socket::{Batch, Monitor, Refusal, Socket, objects};
 
 /// `RTNLGRP_LINK`: links come, change and go.
 pub const GROUP_LINK: u32 = 1;

@@ -129,8 +129,13 @@ pub fn vlans(socket: &mut Socket) -> Result<BTreeMap<u32, PortVlans>> {
     let mut request = LinkMessage::default();
     request.header.interface_family = AddressFamily::Bridge;
     request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::BrvlanCompressed]));
+    let objects = socket.dump(&RouteNetlinkMessage::GetLink(request)).context("failed to list VLANs of bridge ports")?;
+    Ok(vlans_of(objects))
+}
+
+pub(super) fn vlans_of(objects: Vec<RouteNetlinkMessage>) -> BTreeMap<u32, PortVlans> {
     let mut all: BTreeMap<u32, PortVlans> = BTreeMap::new();
-    for object in socket.dump(&RouteNetlinkMessage::GetLink(request)).context("failed to list VLANs of bridge ports")? {
+    for object in objects {
         let RouteNetlinkMessage::NewLink(message) = object else { continue };
         let vlans = all.entry(message.header.index).or_insert_with(|| PortVlans { untagged: Some(0), ..PortVlans::default() });
         let specs =
@@ -147,7 +152,7 @@ pub fn vlans(socket: &mut Socket) -> Result<BTreeMap<u32, PortVlans>> {
             }
         }
     }
-    Ok(all)
+    all
 }
 
 /// Looks up the indexes of host ends that changes name, where the kernel takes no names.

@@ -1,7 +1,7 @@
 //! Netlink answers -> plain facts.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
 };
 
@@ -23,8 +23,9 @@ use rustix::io::Errno;
 use super::{
     PROTOCOL, Socket,
     port::{self, BridgeState},
+    socket::objects,
 };
-use crate::model::{self, Address, Fwmark, Mac, Maker, Port, Route, Rule, Scope};
+use crate::model::{self, Address, Fwmark, Mac, Maker, Port, PortVlans, Route, Rule, Scope};
 
 /// A link as the kernel shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -319,6 +320,38 @@ impl RouteState {
         // IPv6 shows the loopback link for what refuses packets
         let index = if kind == model::RouteType::Unicast { Some(index?) } else { None };
         Some(Self { index, route, maker })
+    }
+}
+
+/// What one answer of the kernel says, whatever was asked; for who plays the kernel.
+#[derive(Debug, Default)]
+pub struct Facts {
+    pub links: Vec<KernelLink>,
+    pub addresses: Vec<AddressState>,
+    pub routes: Vec<RouteState>,
+    pub networks: Networks,
+    pub rules: Vec<RuleState>,
+    pub vlans: BTreeMap<u32, PortVlans>,
+}
+
+impl Facts {
+    /// Reads the bytes of one answer.
+    pub fn read(answer: &[u8]) -> Result<Self> {
+        let objects: Vec<RouteNetlinkMessage> = objects(answer)?;
+        let mut facts = Self { vlans: port::vlans_of(objects.clone()), ..Self::default() };
+        for object in objects {
+            match object {
+                RouteNetlinkMessage::NewLink(message) => facts.links.push(message.into()),
+                RouteNetlinkMessage::NewAddress(message) => facts.addresses.extend(AddressState::from_message(message)),
+                RouteNetlinkMessage::NewRoute(message) => {
+                    facts.networks.extend(network(&message));
+                    facts.routes.extend(RouteState::from_message(message));
+                }
+                RouteNetlinkMessage::NewRule(message) => facts.rules.extend(RuleState::from_message(message)),
+                _ => {}
+            }
+        }
+        Ok(facts)
     }
 }
 

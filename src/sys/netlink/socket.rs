@@ -25,6 +25,7 @@ use rustix::{
     net::{RecvFlags, SendFlags, netdevice::name_to_index, sockopt},
 };
 
+use super::text;
 use crate::sys::fault;
 
 /// How long the kernel may take for one answer. It answers at once, but RTNL can be held by others (thousands of links going).
@@ -373,6 +374,10 @@ impl Message<'_> {
         if code >= 0 {
             return Ok(None);
         }
+        // MAX_ERRNO of the kernel
+        if code < -4095 {
+            bail!("the kernel sent a netlink error with the code {code}, which cannot be");
+        }
         // NLMSG_ERROR repeats the request, whole or (capped) its header, before the attributes; NLMSG_DONE does not
         let attributes = if self.kind == NLMSG_DONE {
             4
@@ -389,7 +394,13 @@ impl Message<'_> {
     fn parse<M: NetlinkDeserializable>(&self) -> Result<M> {
         let mut header = NetlinkHeader::default();
         header.message_type = self.kind;
-        M::deserialize(&header, &self.bytes[HEADER..])
+        let payload = &self.bytes[HEADER..];
+        let again = |error| match text::made_readable(self.kind, payload) {
+            Some(payload) => M::deserialize(&header, &payload),
+            None => Err(error),
+        };
+        M::deserialize(&header, payload)
+            .or_else(again)
             .with_context(|| format!("the kernel sent a netlink message of type {} that cannot be read", self.kind))
     }
 }
@@ -404,6 +415,20 @@ fn error_text(mut attributes: &[u8]) -> String {
         attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     String::new()
+}
+
+/// Reads all objects that one receive brought, whatever was asked; for who plays the kernel.
+pub fn objects<M: NetlinkDeserializable>(bytes: &[u8]) -> Result<Vec<M>> {
+    let mut objects = Vec::new();
+    for message in messages(bytes) {
+        let message = message?;
+        match message.refusal()? {
+            Some(refusal) => return Err(refusal.into()),
+            None if matches!(message.kind, NLMSG_ERROR | NLMSG_DONE) => {}
+            None => objects.push(message.parse()?),
+        }
+    }
+    Ok(objects)
 }
 
 /// Splits what one receive brought into messages.

@@ -1,0 +1,9 @@
+//! See `lease_event` in fuzz/readers.rs, and fuzz/run.sh.
+
+#![no_main]
+
+#[path = "../readers.rs"]
+#[allow(dead_code)]
+mod readers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| readers::lease_event(bytes));

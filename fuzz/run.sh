@@ -1,0 +1,20 @@
+#!/bin/sh
+# Fuzzes one reader (config, import, lease, netlink, records, units), from what tests/corpus has of it:
+#
+#   fuzz/run.sh TARGET [SECONDS]   goes on for so long (300); new inputs stay in fuzz/corpus/TARGET, what fails in fuzz/artifacts
+#   fuzz/run.sh TARGET keep        puts the fewest small inputs that reach as much into tests/corpus/TARGET
+#
+# Needs a nightly compiler and cargo-fuzz.
+set -eu
+cd "$(dirname "$0")"
+target=$1 how=${2:-300}
+kept=../tests/corpus/$target
+mkdir -p "corpus/$target"
+if [ "$how" != keep ]; then
+    exec cargo +nightly fuzz run "$target" "corpus/$target" "$kept" -- -max_total_time="$how" -max_len=4096 -timeout=20 -print_final_stats=1
+fi
+cargo +nightly fuzz cmin "$target" "corpus/$target"
+rm -rf "$kept"
+mkdir -p "$kept"
+# a name that says nothing of its content stays when that is found again
+find "corpus/$target" -type f -size -4 | sort | head -n 100 | xargs -r cp -t "$kept"
