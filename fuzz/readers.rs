@@ -13,8 +13,10 @@ use netns_networkd::{
     sys::{manifest::Manifest, netlink::Facts, wireguard},
 };
 
+pub type Reader = fn(&[u8]);
+
 /// Name, as its fuzz target and its folder in tests/corpus have it, and the reader.
-pub const READERS: [(&str, fn(&[u8])); 6] =
+pub const READERS: [(&str, Reader); 6] =
     [("config", config), ("import", import_host), ("lease", lease_event), ("netlink", netlink), ("records", records), ("units", units)];
 
 fn text(bytes: &[u8]) -> String {
@@ -35,7 +37,7 @@ pub fn import_host(bytes: &[u8]) {
     let mut path = "/etc/network/interfaces".to_owned();
     for line in text.split_inclusive('\n') {
         match line.strip_prefix("=== ") {
-            Some(name) => path = name.trim_end().to_owned(),
+            Some(name) => name.trim_end().clone_into(&mut path),
             None => files.entry(path.clone()).or_default().push_str(line),
         }
     }

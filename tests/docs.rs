@@ -107,11 +107,12 @@ fn trial_names() -> BTreeSet<String> {
     list.lines().filter_map(|line| line.strip_suffix(": test")).map(|name| bare(name).to_owned()).collect()
 }
 
-/// What is promised of running hosts is held by tests that are there.
+/// What is promised, of running hosts and of security, is held by tests that are there.
 fn promises_name_their_tests() {
     let (trials, reference, promises) = (trial_names(), document("docs/configuration.md"), document("docs/promises.md"));
+    let security = document("docs/security.md");
     let live = reference.split("\n## What changes live\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    for (text, at_least) in [(live, 6), (promises.as_str(), 30)] {
+    for (text, at_least) in [(live, 6), (promises.as_str(), 30), (security.as_str(), 20)] {
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| test |")).collect();
         assert!(rows.len() >= at_least, "{rows:?}");
         for row in rows {

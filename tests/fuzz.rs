@@ -5,7 +5,7 @@
 #[path = "../fuzz/readers.rs"]
 mod readers;
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use libtest_mimic::Trial;
 use proptest::{
@@ -15,14 +15,14 @@ use proptest::{
     test_runner::{Config as Limits, TestRunner},
 };
 
-use crate::common::REPO;
+use crate::common::{REPO, trial};
 use crate::import::all_cases;
 
 /// Damaged inputs for each reader: a second or two.
 const CASES: u32 = 1000;
 
 pub fn trials() -> Vec<Trial> {
-    readers::READERS.map(|(name, read)| Trial::test(format!("fuzz::{name}"), move || Ok(any_bytes_are_read(name, read)))).into()
+    readers::READERS.map(|(name, read)| trial(&format!("fuzz::{name}"), move || any_bytes_are_read(name, read))).into()
 }
 
 fn corpus(name: &str) -> Vec<Vec<u8>> {
@@ -32,9 +32,8 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
     paths.sort();
     let mut inputs: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
     if name == "import" {
-        let host = |files: std::collections::BTreeMap<String, String>| {
-            files.iter().map(|(path, text)| format!("=== {path}\n{text}")).collect::<String>()
-        };
+        let add = |all: String, (path, text): (&String, &String)| all + "=== " + path + "\n" + text;
+        let host = |files: BTreeMap<String, String>| files.iter().fold(String::new(), add);
         inputs.extend(all_cases().into_iter().map(|files| host(files).into_bytes()));
     }
     assert!(inputs.len() >= 10, "{name} has no corpus");
@@ -91,7 +90,7 @@ fn damaged(inputs: &[Vec<u8>], which: Index, damages: &[Damage]) -> Vec<u8> {
     bytes
 }
 
-fn any_bytes_are_read(name: &str, read: fn(&[u8])) {
+fn any_bytes_are_read(name: &str, read: readers::Reader) {
     let inputs = corpus(name);
     inputs.iter().for_each(|input| read(input));
     let insert = prop_oneof![vec(any::<u8>(), 0..3), select(WORDS.to_vec()).prop_map(<[u8]>::to_vec)];

@@ -90,6 +90,7 @@ fn up_and_down_may_do_little_else(suite: Suite) {
     let page = std::fs::read_to_string(Path::new(REPO).join("docs/security.md")).unwrap();
     let figure = format!("{}.{}", EXPOSURE / 10, EXPOSURE % 10);
     assert!(page.contains(&format!("gives it {figure}")), "docs/security.md does not say {figure}");
+    assert_eq!(lab.property("netns@box", "LimitCORE"), "0");
     // all tests run under this list; here it is seen that they would notice
     lab.write_file("/run/systemd/system/netns@.service.d/t.conf", "[Service]\nSystemCallFilter=~unshare\n");
     lab.systemctl(&["daemon-reload"]);

@@ -32,7 +32,7 @@ fn assert_harmless(output: &Output) {
     assert_eq!((bad(&output.stdout), bad(&output.stderr)), (None, None), "{output}");
 }
 
-/// A service with CAP_NET_ADMIN in its namespace may give links there any name, alias and label.
+/// A service with `CAP_NET_ADMIN` in its namespace may give links there any name, alias and label.
 fn names_given_inside_do_no_harm() {
     let net = Net::with(CONFIG);
     net.write_file("/etc/netns-networkd/test.toml", CONFIG);
@@ -104,11 +104,11 @@ fn names_on_the_command_line() {
 fn what_is_made_is_roots_alone_to_change() {
     let net = Net::with(CONFIG);
     net.write_file("/etc/netns-networkd/test.toml", CONFIG);
-    let script = r#"umask 0; rm -rf /run/netns-networkd /run/netns; netns-networkd up mail
+    let script = r"umask 0; rm -rf /run/netns-networkd /run/netns; netns-networkd up mail
         mkdir -p /run/image/etc/netns-networkd; cp /etc/netns-networkd/test.toml /run/image/etc/netns-networkd; chmod -R go-w /run/image
         netns-networkd --root /run/image sync >/dev/null
         find /run/netns-networkd /run/image /run/netns -perm /022 -o -name '*lock' -not -perm 600
-        find /run/netns-networkd /run/image -type f | wc -l"#;
+        find /run/netns-networkd /run/image -type f | wc -l";
     let made = net.sh(script).ok().stdout;
     assert_eq!(made.trim(), "7");
 }

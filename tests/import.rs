@@ -174,7 +174,7 @@ impl Pair {
                 text += &format!("{inside} addr add {} dev {name}\n", Self::address(at, family, *part));
             }
             let six = if family == 1 { " -6" } else { "" };
-            if gateways[family] && at % 2 == 0 {
+            if gateways[family] && at.is_multiple_of(2) {
                 text += &format!("{inside}{six} route add default via {}\n", Self::gateway(at, family));
             }
             if *route {
@@ -192,7 +192,7 @@ impl Pair {
         // the kernel prefers the IPv6 address that was added last, and the configuration the first
         let addresses = ipv4.iter().map(|part| (0, part)).chain(ipv6.iter().rev().map(|part| (1, part)));
         let addresses: Vec<String> = addresses.map(|(family, part)| Self::address(at, family, *part)).collect();
-        let by = [0, 1].into_iter().filter(|family| gateways[*family] && at % 2 == 0);
+        let by = [0, 1].into_iter().filter(|family| gateways[*family] && at.is_multiple_of(2));
         let by: Vec<String> = by.map(|family| Self::gateway(at, family)).collect();
         let to = |family: usize| {
             let to = ["198.51.100.0/24", "2001:db8:ff::/48"][family];

@@ -395,10 +395,12 @@ pub fn create_directory(path: &Path) -> Result<()> {
 
 /// Makes a folder with its parents, of a mode that no umask makes wider: whoever runs this by hand may have any.
 fn make_directory(path: &Path, mode: u32) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
     let make = || fs::DirBuilder::new().recursive(true).mode(mode).create(path);
-    let what = format_args!("create_dir_all {}", path.display());
-    let made = if path.is_dir() { fault::look(what, make) } else { fault::change(what, make) };
-    made.with_context(|| format!("failed to create directory {}", path.display()))
+    fault::change(format_args!("create_dir_all {}", path.display()), make)
+        .with_context(|| format!("failed to create directory {}", path.display()))
 }
 
 /// Makes a folder that only root can look into.

@@ -1,7 +1,7 @@
 //! Names in the kernel's answers that are no text.
 //!
 //! The kernel takes nearly any bytes for the name of a link, an alias or a label, and who may make links in a namespace, as a service
-//! with CAP_NET_ADMIN may in its own, chooses them. Such a name must not keep the rest from being read.
+//! with `CAP_NET_ADMIN` may in its own, chooses them. Such a name must not keep the rest from being read.
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
