@@ -180,7 +180,6 @@ pub mod fs {
         look metadata(path) -> Metadata;
         look symlink_metadata(path) -> Metadata;
         look canonicalize(path) -> std::path::PathBuf;
-        change write(path, content: impl AsRef<[u8]>) -> ();
         change copy(path, to: impl AsRef<Path>) -> u64;
         change rename(path, to: impl AsRef<Path>) -> ();
         change remove_file(path) -> ();
