@@ -147,7 +147,13 @@ fn stop(booted: &Booted, way: &Way) {
         Some(maker) => format!("systemctl stop '{}*' '{maker}*'", way.prefix),
         None => format!("systemctl stop '{}*'", way.prefix),
     };
-    let _ = booted.host.sh(&format!("{stop}; until [[ -z $(ls /run/netns) ]]; do :; done; udevadm settle 2>/dev/null || true")).ok();
+    // ip-netns(8) mounts the folder on itself, and all others would have that
+    let _ = booted
+        .host
+        .sh(&format!(
+            "{stop}; until [[ -z $(ls /run/netns) ]]; do :; done; umount -q /run/netns || true; udevadm settle 2>/dev/null || true"
+        ))
+        .ok();
     // the kernel frees links and namespaces later
     let _ = booted.host.wait_until("no port is left", std::time::Duration::from_secs(30), "[[ -z $(ip -br link show master br0) ]]");
 }
