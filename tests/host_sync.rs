@@ -782,7 +782,7 @@ fn sync_while_services_come_and_go(suite: Suite) {
     let _ = lab.sync(&[]).ok();
     lab.sync_nothing();
     lab.assert_answers("10.30.0.2", "8000");
-    let counts = "ip -n web -4 -o addr show dev eth0 | wc -l; grep -c ' /run/netns[/ ]' /proc/self/mountinfo; ls /run/netns";
+    let counts = "ip -n web -4 -o addr show dev eth0 | wc -l; grep -c ' /run/netns ' /proc/self/mountinfo; ls /run/netns";
     assert_eq!(lab.sh(counts).ok().stdout, "1\n1\nweb\n");
 }
 

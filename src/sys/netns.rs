@@ -192,11 +192,11 @@ fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     })
 }
 
-/// Makes sure that what is mounted in `/run/netns` shows in all mount namespaces, under the lock that iproute2 takes for that (Debian bug
-/// 949235: two at once would stack mounts). The lock holds until the file is dropped.
+/// Makes `/run/netns` a shared mount, as iproute2 does and under the lock that iproute2 takes (Debian bug 949235: two at once
+/// would stack mounts), so that what is mounted there shows in all mount namespaces. The lock holds until the file is dropped.
 ///
-/// iproute2 mounts the folder on itself first. That stands in the same peer group as `/run`, so that the kernel's list of mounts has each
-/// namespace twice; systemd reads that list whenever it changes (docs/decisions/0024). Where nobody has done so, `/run` will do.
+/// To leave it unmounted would spare half of the mounts, but iproute2 7.3 mounts it in a peer group of its own on top of what is there,
+/// and then nothing below can be removed (docs/decisions/0024).
 fn shared_directory() -> Result<File> {
     let failed = |what: &str| format!("failed to {what} {DIRECTORY}");
     let open = || fault::look(format_args!("open {DIRECTORY}"), || File::open(DIRECTORY));
@@ -210,18 +210,15 @@ fn shared_directory() -> Result<File> {
     };
     let directory = directory.with_context(|| failed("open"))?;
     super::fs::lock(&directory, "another program sets up /run/netns").with_context(|| failed("lock"))?;
-    let share = |path: &str, more| {
-        let share = || mount_change(path, MountPropagationFlags::SHARED | more);
-        fault::change(format_args!("share {path}"), share)
-    };
-    let share_it = || share(DIRECTORY, MountPropagationFlags::REC);
-    // EINVAL: no mount point
-    match share_it().or_else(|e| if e == Errno::INVAL { share("/run", MountPropagationFlags::empty()) } else { Err(e) }) {
+    let share = || mount_change(DIRECTORY, MountPropagationFlags::SHARED | MountPropagationFlags::REC);
+    let share = || fault::change(format_args!("share {DIRECTORY}"), share);
+    match share() {
         Ok(()) => {}
+        // not a mount point yet
         Err(Errno::INVAL) => {
             let mount = || mount_bind_recursive(DIRECTORY, DIRECTORY);
             fault::change(format_args!("mount {DIRECTORY}"), mount).with_context(|| failed("mount"))?;
-            share_it().with_context(|| failed("share"))?;
+            share().with_context(|| failed("share"))?;
         }
         Err(e) => return Err(e).with_context(|| failed("share")),
     }
