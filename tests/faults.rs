@@ -163,7 +163,7 @@ const ROUNDS: &str = r#"
               ip netns exec mail sh -c 'nft list ruleset; cd /proc/sys/net; cat ipv4/ip_forward ipv4/conf/all/log_martians ipv6/neigh/*/retrans_time_ms'
           fi
           for what in link addr; do ip -o $what | sed -E 's/^[0-9]+: //' | sort; done; ls -A /run/netns /run/netns-networkd/netns
-          awk '$5 ~ "^/run/netns(/|$)" {print $5}' /proc/self/mountinfo | sort -u; grep -c ' /run/netns ' /proc/self/mountinfo || true
+          awk '$5 ~ "^/run/netns(/|$)" {print $5}' /proc/self/mountinfo | sort -u; grep -c ' /run/netns ' /proc/self/mountinfo
         } 2>&1 | sed -E '/fe80:|ff00:/d; s/@if[0-9]+//; s/NO-CARRIER,|,LOWER_UP//g; s/ link-netns.*//; s/ qdisc .*(mode|group)/ \1/; s/ *valid_lft.*//'
     }
     keep() { picture >/run/picture-$1; }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
-use crate::common::{Lab, Shell, Suite, diff};
-use crate::suite_trials;
+use crate::common::{Lab, Shell, Suite, diff, program, run};
+use crate::{suite_trials, trials};
 
 pub fn trials() -> Vec<Trial> {
-    suite_trials![
+    let mut trials = suite_trials![
         second_sync_does_nothing,
         dry_run_shows_and_changes_nothing,
         what_leaves_the_configuration_leaves_the_host,
@@ -30,7 +30,9 @@ pub fn trials() -> Vec<Trial> {
         sync_while_services_come_and_go,
         catch_all_of_an_admin_is_named,
         release_cut_off_before_the_reload,
-    ]
+    ];
+    trials.extend(trials![none_of_many_files_is_overlooked]);
+    trials
 }
 
 const SECONDS: Duration = Duration::from_secs(10);
@@ -784,6 +786,24 @@ fn sync_while_services_come_and_go(suite: Suite) {
     lab.assert_answers("10.30.0.2", "8000");
     let counts = "ip -n web -4 -o addr show dev eth0 | wc -l; grep -c ' /run/netns ' /proc/self/mountinfo; ls /run/netns";
     assert_eq!(lab.sh(counts).ok().stdout, "1\n1\nweb\n");
+}
+
+/// More than one thread reads them; the first and the last are each in the share of another.
+fn none_of_many_files_is_overlooked() {
+    let script = r#"
+        top=$(mktemp -d); trap 'rm -r "$top"' EXIT; cd "$top"; mkdir -p etc/netns-networkd
+        for n in {100..399}; do printf '[namespace.n%s]\nservices = ["s%s"]\n[namespace.n%s.interface.eth0]\nbridge = "br0"\n' $n $n $n; done >etc/netns-networkd/a.toml
+        sync() { "$BIN" --root "$top" sync; }
+        sync | wc -l; sync
+        cd "$top"; rm etc/systemd/network/*-n100-eth0.network var/lib/netns-networkd/netns/n399.toml; echo '# edited' >>etc/systemd/network/10-netns-networkd-port-n101-eth0.network
+        echo '# edited' >>var/lib/netns-networkd/netns/n398.toml; sync 2>&1; sync 2>/dev/null"#;
+    let output = run("", &["env", &format!("BIN={}", program()), "bash", "-euo", "pipefail", "-c", script]).ok();
+    let edited = |file: &str| format!("warning: {file} was changed by hand and is left alone: `netns-networkd sync --force` replaces it\n");
+    let wanted = "900\n".to_owned()
+        + &edited("/etc/systemd/network/10-netns-networkd-port-n101-eth0.network")
+        + &edited("/var/lib/netns-networkd/netns/n398.toml")
+        + "add file /etc/systemd/network/10-netns-networkd-port-n100-eth0.network\nadd file /var/lib/netns-networkd/netns/n399.toml\n";
+    assert!(output.stdout == wanted, "{}", diff(&wanted, &output.stdout));
 }
 
 /// An admin's file that comes first by name takes the bridge: applied, but not verified, and the culprit is named.
