@@ -27,18 +27,18 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Understands what the units run, `up NAME`, `up --live NAME` and `down NAME`, without putting the whole command line together, which
-    /// takes longer than all that is needed of it (docs/decisions/0025). Anything else is none.
+    /// Understands what the units run, `up NAME`, `up --live NAME` and `down NAME`, each perhaps with `--` before the name, without putting
+    /// the whole command line together, which takes longer than all that is needed of it (docs/decisions/0025). Anything else is none.
     #[must_use]
     pub fn of_unit(arguments: impl Iterator<Item = OsString>) -> Option<Self> {
         // one more than there can be
-        let words: Vec<String> = arguments.take(4).map(OsString::into_string).collect::<Result<_, _>>().ok()?;
+        let words: Vec<String> = arguments.take(5).map(OsString::into_string).collect::<Result<_, _>>().ok()?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let name = |name: &str| NetnsName::parse(name).ok();
         let command = match words[..] {
-            ["up", word] => Command::Up(Up { name: name(word)?, live: false }),
-            ["up", "--live", word] => Command::Up(Up { name: name(word)?, live: true }),
-            ["down", word] => Command::Down(Down { name: name(word)? }),
+            ["up", word] | ["up", "--", word] => Command::Up(Up { name: name(word)?, live: false }),
+            ["up", "--live", word] | ["up", "--live", "--", word] => Command::Up(Up { name: name(word)?, live: true }),
+            ["down", word] | ["down", "--", word] => Command::Down(Down { name: name(word)? }),
             _ => return None,
         };
         Some(Self { root: "/".into(), json: false, color: ColorChoice::Auto, verbose: false, command })
@@ -238,11 +238,14 @@ mod tests {
     #[test]
     fn what_units_run_means_the_same_without_clap() {
         let of_unit = |words: &str| Cli::of_unit(words.split(' ').map(OsString::from));
-        for words in ["up mail", "up --live mail", "down mail"] {
+        for words in ["up mail", "up --live mail", "down mail", "up -- mail", "up --live -- mail", "down -- mail"] {
             let parsed = Cli::try_parse_from(std::iter::once("netns-networkd").chain(words.split(' '))).unwrap();
             assert_eq!(format!("{:?}", of_unit(words).unwrap()), format!("{parsed:?}"));
         }
         for words in ["up", "up --help", "up -h", "down -h", "down -v", "up --live", "up mail --json", "up mail mail", "up a/b", "list"] {
+            assert!(of_unit(words).is_none(), "{words}");
+        }
+        for words in ["up -- --help", "up -- -- mail", "up -- --live mail", "up --live --", "down --"] {
             assert!(of_unit(words).is_none(), "{words}");
         }
     }

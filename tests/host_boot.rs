@@ -61,7 +61,8 @@ fn image_is_in_place_at_its_first_boot(suite: Suite) {
 
     let host = Host::seeded(suite, &format!("boot-{suite}"), &path);
     assert_eq!(host.run(&["systemctl", "is-system-running"]).ok().stdout, "running\n");
-    let _ = host.run(&["systemctl", "is-active", "t-one", "t-two", "t-sock.socket", "netns@one", "netns@two"]).ok();
+    let units = host.run(&["systemctl", "is-active", "t-one", "t-two", "t-sock.socket", "netns@one", "netns@two"]);
+    assert_eq!(units.ok().stdout, "active\n".repeat(5));
     for (address, port) in [("10.60.0.2", "8000"), ("fd3c::2", "8000"), ("10.60.0.3", "8000"), ("fd3c::3", "8000"), ("fd3c::2", "8001")] {
         let answer = host.run(&["python3", "/usr/local/lib/talk.py", "ask", address, port, "who"]).ok().stdout;
         assert!(answer.contains(&format!(" {address} ")), "{answer}");

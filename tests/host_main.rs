@@ -276,6 +276,8 @@ fn restart_and_crash_keep_the_namespace(suite: Suite) {
     }
     // its own namespace restarted by hand: a service goes with it, as BindsTo= says, and comes back in a new one
     lab.systemctl(&["restart", "netns@one"]);
+    // systemctl has waited for the namespace alone
+    lab.systemctl(&["start", "t-one"]);
     lab.assert_active(&["t-one", "netns@one"]);
     lab.assert_answers("10.12.0.2", "8000");
     assert_eq!(lab.netns_of("t-one"), lab.named_netns("one"));

@@ -11,6 +11,7 @@ pub fn trials() -> Vec<Trial> {
     suite_trials![
         units_pass_systemd_analyze,
         up_and_down_may_do_little_else,
+        units_named_like_an_option_fail,
         description_is_shown,
         simple_services_are_where_they_will_be,
         hand_written_units_need_no_services_key,
@@ -100,6 +101,15 @@ fn up_and_down_may_do_little_else(suite: Suite) {
     assert_eq!(lab.property("netns@box", "ExecMainStatus"), "31", "SIGSYS");
     let _ = lab.sh("rm -r /run/systemd/system/netns@.service.d; systemctl daemon-reload; systemctl reset-failed").ok();
     let _ = lab.sh("netns-networkd down box").ok();
+}
+
+fn units_named_like_an_option_fail(suite: Suite) {
+    let lab = Lab::new(suite);
+    for unit in ["netns@--help", "netns@-h", "netns@--live", "netns-online@--help"] {
+        let _ = lab.run(&["systemctl", "start", unit]).fails(1);
+        assert_eq!(lab.property(unit, "ExecMainStatus"), "2", "{unit}");
+        let _ = lab.systemctl(&["reset-failed", unit]);
+    }
 }
 
 /// systemd calls a service of Type=simple started when it has forked, before the process is in its namespace.

@@ -95,6 +95,14 @@ fn names_on_the_command_line() {
         for command in ["up", "down", "online", "dhcp-event"] {
             let output = net.run(&["netns-networkd", command, name]);
             assert_eq!(output.code, 2, "{output}");
+            // as the units do
+            let output = net.run(&["netns-networkd", command, "--", name]);
+            assert_eq!(output.code, 2, "{output}");
+        }
+    }
+    for name in ["-h", "--help"] {
+        for command in ["up", "down", "online"] {
+            assert_eq!(net.run(&["netns-networkd", command, "--", name]).code, 2, "{command} {name}");
         }
     }
     assert_eq!(net.sh("ls -lR /run /etc /var/lib/netns-networkd | sha256sum; cat /etc/victim.toml").stdout, before);

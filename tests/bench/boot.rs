@@ -65,13 +65,12 @@ pub fn run(options: &Options, folder: &Path, report: &mut Report) {
             let way = &WAYS[at];
             starts[at].add(start(&mut booted, way));
             let slowest = slowest(&booted, way);
-            worst[at].add(Measure { wall: slowest, cpu: 0.0, memory: 0 });
+            worst[at].add(Measure { wall: slowest, cpu: 0.0, memory: None });
             stop(&booted, way);
         }
     }
     for row in &mut worst {
         row.cpu.clear();
-        row.memory = None;
     }
     report.rows.extend(starts.into_iter().chain(worst));
 }
@@ -125,7 +124,7 @@ fn start(booted: &mut Booted, way: &Way) -> Measure {
     let start = host::quiet(&format!("systemctl start {}{{1..{SERVICES}}}", way.prefix));
     let before = cpu(booted);
     let measured = booted.clock.time(&[start, host::quiet(&format!("/usr/local/bin/helper reach {}", targets.join(" ")))]);
-    Measure { cpu: (cpu(booted) - before) / 1e3, memory: 0, ..measured }
+    Measure { cpu: (cpu(booted) - before) / 1e3, memory: None, ..measured }
 }
 
 /// Milliseconds that the slowest unit took, from when systemd began with it: its namespace's and its own.

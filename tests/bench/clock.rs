@@ -48,7 +48,7 @@ impl Clock {
         let [wall, cpu, memory, code] = numbers[..] else { panic!("the clock says {answer:?} of {line}") };
         assert_eq!(code, 0, "{line}");
         #[allow(clippy::cast_precision_loss)]
-        Measure { wall: wall as f64 / 1e6, cpu: cpu as f64 / 1e3, memory }
+        Measure { wall: wall as f64 / 1e6, cpu: cpu as f64 / 1e3, memory: Some(memory) }
     }
 }
 

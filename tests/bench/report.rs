@@ -33,7 +33,7 @@ impl Row {
     pub fn add(&mut self, one: Measure) {
         self.wall.push(one.wall);
         self.cpu.push(one.cpu);
-        self.memory = self.memory.max(Some(one.memory));
+        self.memory = self.memory.max(one.memory);
     }
 }
 
@@ -44,8 +44,8 @@ pub struct Measure {
     pub wall: f64,
     /// Milliseconds.
     pub cpu: f64,
-    /// KiB.
-    pub memory: u64,
+    /// KiB; none where the work is done by others.
+    pub memory: Option<u64>,
 }
 
 /// The middle, and where a quarter lies below and above.
