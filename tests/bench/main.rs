@@ -34,16 +34,22 @@ pub struct Options {
     pub rounds: u32,
     /// The numbers of namespaces.
     pub sizes: Vec<u32>,
+    /// The command that netavark is run by.
+    pub netavark: String,
 }
 
 /// The programs in the curves.
 const SHOWN: [&str; 4] = [FLOOR, netns::KEEPING, netns::OURS, netns::OURS_QUIET];
 
-const USAGE: &str = "usage: [netns] [host] [boot] [--bin FILE] [--rounds N] [--sizes N,N] [--order MAP]";
+const USAGE: &str = "usage: [netns] [host] [boot] [--bin FILE] [--rounds N] [--sizes N,N] [--netavark COMMAND] [--order MAP]";
 
 fn main() {
-    let mut options =
-        Options { bin: Path::new(common::REPO).join("target/release/netns-networkd"), rounds: 30, sizes: vec![1, 100, 500, 1000] };
+    let mut options = Options {
+        bin: Path::new(common::REPO).join("target/release/netns-networkd"),
+        rounds: 30,
+        sizes: vec![1, 100, 500, 1000],
+        netavark: "/usr/lib/podman/netavark".to_owned(),
+    };
     let (mut parts, mut map) = (Vec::new(), None);
     let mut words = env::args().skip(1).filter(|word| word != "--bench");
     while let Some(word) = words.next() {
@@ -52,6 +58,7 @@ fn main() {
             "--bin" => options.bin = value().into(),
             "--rounds" => options.rounds = value().parse().expect(USAGE),
             "--sizes" => options.sizes = value().split(',').map(|size| size.parse().expect(USAGE)).collect(),
+            "--netavark" => options.netavark = value(),
             "--order" => map = Some(value()),
             "netns" | "host" | "boot" => parts.push(word),
             _ => panic!("{USAGE}"),

@@ -157,8 +157,8 @@ fn ip_words(work: Work) -> (Vec<String>, Vec<String>) {
     (host, inside)
 }
 
-fn programs(work: Work, bin: &Path, floor: &Path, folder: &Path) -> Vec<Program> {
-    let (bin, floor) = (bin.to_str().expect("a path in UTF-8"), floor.to_str().expect("a path in UTF-8"));
+fn programs(work: Work, options: &Options, floor: &Path, folder: &Path) -> Vec<Program> {
+    let (bin, floor) = (options.bin.to_str().expect("a path in UTF-8"), floor.to_str().expect("a path in UTF-8"));
     let netns = work.netns();
     let ends: Vec<String> = work.interfaces().into_iter().map(|interface| interface.host_end).collect();
     let with_ends = |verb: &str| words(&[floor, verb, netns]).into_iter().chain(ends.iter().cloned()).collect::<Vec<_>>();
@@ -187,7 +187,7 @@ fn programs(work: Work, bin: &Path, floor: &Path, folder: &Path) -> Vec<Program>
         program("ip commands", script(&format!("{}\n{inside_lines}", lines(&host))), script(&lines(&removal))),
     ];
     all.push(cni(work, folder));
-    all.push(netavark(work, folder));
+    all.push(netavark(work, &options.netavark, folder));
     all
 }
 
@@ -225,8 +225,7 @@ fn cni(work: Work, folder: &Path) -> Program {
 }
 
 /// What podman runs, without its firewall.
-fn netavark(work: Work, folder: &Path) -> Program {
-    const NETAVARK: &str = "/usr/lib/podman/netavark";
+fn netavark(work: Work, command: &str, folder: &Path) -> Program {
     let netns = work.netns();
     let (mut options, mut networks) = (Vec::new(), Vec::new());
     for Interface { name, mac, addresses, routes, .. } in work.interfaces() {
@@ -254,8 +253,13 @@ fn netavark(work: Work, folder: &Path) -> Program {
     );
     let file = folder.join(format!("netavark-{}", work.name())).display().to_string();
     fs::write(&file, text).expect("write netavark's configuration");
-    let call = |verb: &str| format!("NETAVARK_FW=none {NETAVARK} --config /run/netavark {verb} /run/netns/{netns} <{file} >/dev/null");
-    let version = Command::new(NETAVARK).arg("--version").output().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let call = |verb: &str| format!("NETAVARK_FW=none {command} --config /run/netavark {verb} /run/netns/{netns} <{file} >/dev/null");
+    let (program, arguments) = command.split_once(' ').unwrap_or((command, ""));
+    let version = Command::new(program)
+        .args(arguments.split_whitespace())
+        .arg("--version")
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let missing = match version {
         Err(_) => Some("not installed: apt install netavark".to_owned()),
         // bookworm's
@@ -303,7 +307,7 @@ pub fn run(options: &Options, folder: &Path, report: &mut Report) {
         let mut clock = Clock::start(&host, &floor);
         for work in Work::ALL {
             eprintln!("{} with {size} namespaces", work.name());
-            let mut all = programs(work, &options.bin, &floor, folder);
+            let mut all = programs(work, options, &floor, folder);
             if size > 1 {
                 all.retain(|program| [FLOOR, "floor, deleting", KEEPING, OURS, OURS_QUIET].contains(&program.name));
             }
