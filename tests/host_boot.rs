@@ -57,7 +57,7 @@ fn image_is_in_place_at_its_first_boot(suite: Suite) {
         std::os::unix::fs::symlink(Path::new("..").join(unit), wants.join(unit)).unwrap();
     }
     write("etc/netns-networkd/test.toml", CONFIG);
-    let _ = run("", &[&format!("{path}/usr/bin/netns-networkd"), "--root", &path, "sync"]).ok();
+    let _ = run("", &[format!("{path}/usr/bin/netns-networkd").as_str(), "--root", path.as_str(), "sync"]).ok();
 
     let host = Host::seeded(suite, &format!("boot-{suite}"), &path);
     assert_eq!(host.run(&["systemctl", "is-system-running"]).ok().stdout, "running\n");
