@@ -22,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         one_without_sockets_gets_its_links_back,
         networkd_lets_go_of_what_goes,
         a_masked_unit_keeps_its_namespace,
+        one_that_is_listed_by_an_alias_is_restarted,
         an_alias_and_a_drop_in_go,
         a_namespace_that_is_left_goes,
     ]
@@ -568,4 +569,18 @@ fn a_namespace_that_is_left_goes(suite: Suite) {
         assert_gone(&lab);
         let _ = lab.sh("mv /var/tmp/t-old.service /etc/systemd/system/; systemctl daemon-reload").ok();
     }
+}
+
+fn one_that_is_listed_by_an_alias_is_restarted(suite: Suite) {
+    let lab = Lab::new(suite);
+    lab.services(&[("t-real.service", "8000")]);
+    let _ = lab.sh("ln -s t-real.service /etc/systemd/system/t-alias.service; systemctl daemon-reload; systemctl start t-real").ok();
+    let before = lab.property("t-real", "MainPID");
+    lab.config(&config("\"t-alias\"", ETH0));
+    let said = lab.sync(&["--restart"]).ok();
+    assert!(said.stdout.ends_with("\nrestart t-real.service\n") && said.stderr.is_empty(), "{said}");
+    assert_ne!(lab.who("10.63.0.2", "8000").pid, before);
+    lab.sync_nothing();
+    lab.stop(&["t-real"]);
+    let _ = lab.sh("rm /etc/systemd/system/t-alias.service").ok();
 }
