@@ -209,6 +209,47 @@ pub fn diff(observed: &State, desired: &State) -> Vec<Change> {
     changes
 }
 
+/// Lists what a namespace has that another one is to have and that cannot be in both: an address would be a duplicate, the name of a
+/// host end or a physical link is taken. Loopback addresses may be in several.
+#[must_use]
+pub fn gives(name: &NetnsName, has: &Netns, wanted: &BTreeMap<NetnsName, Netns>) -> Vec<NetnsChange> {
+    let others = || wanted.iter().filter(|(other, _)| *other != name).flat_map(|(_, netns)| netns.links.values());
+    let stays = |address: &Address| {
+        let links = wanted.get(name).into_iter().flat_map(|netns| netns.links.values());
+        links.flat_map(|link| &link.addresses).any(|other| other.address.addr() == address.address.addr())
+    };
+    let is_taken = |address: &&Address| {
+        !stays(address) && others().flat_map(|link| &link.addresses).any(|other| other.address.addr() == address.address.addr())
+    };
+    let mut gives = Vec::new();
+    for (link_name, link) in &has.links {
+        let is_same = |kind: &Kind| match (kind, &link.kind) {
+            (Kind::Veth(end), Kind::Veth(own)) => end.name == own.name,
+            (Kind::Physical { parent }, Kind::Physical { parent: own }) => parent == own,
+            _ => false,
+        };
+        if others().any(|other| is_same(&other.kind)) {
+            gives.push(NetnsChange::RemoveLink { name: link_name.clone(), kind: Box::new(link.kind.clone()) });
+            continue;
+        }
+        let addresses = link.addresses.iter().filter(is_taken);
+        gives.extend(addresses.map(|address| NetnsChange::RemoveAddress { link: link_name.clone(), address: address.clone() }));
+    }
+    gives
+}
+
+/// Tells whether two changes take away the same; how an address is written does not matter.
+#[must_use]
+pub fn takes_the_same(one: &NetnsChange, other: &NetnsChange) -> bool {
+    use NetnsChange::RemoveAddress;
+    match (one, other) {
+        (RemoveAddress { link, address }, RemoveAddress { link: other_link, address: other }) => {
+            link == other_link && address.address.addr() == other.address.addr()
+        }
+        _ => one == other,
+    }
+}
+
 /// Lists the changes within one namespace, in the order in which they can be made: what must be out of the way goes first, what
 /// is new comes before what it replaces goes, so that a service is never without an address or a route that stays.
 #[must_use]

@@ -31,6 +31,8 @@ pub enum Step {
     ReloadSystemd,
     Hold(NetnsName),
     Release(NetnsName),
+    /// Takes from a namespace what another one is to have: `gives`.
+    GiveUp(NetnsName, Vec<NetnsChange>),
     Converge(NetnsName),
     StartClient(NetnsName),
     RestartClient(NetnsName),
@@ -173,6 +175,8 @@ pub struct Request {
     pub reload: Reload,
     /// The links of ours that VLAN links of ours are on.
     pub parents: BTreeMap<LinkName, LinkName>,
+    /// What namespaces have that others are to have: `gives`.
+    pub gives: BTreeMap<NetnsName, Vec<NetnsChange>>,
 }
 
 fn is_in(path: &Path, directory: &str) -> bool {
@@ -300,6 +304,8 @@ pub fn plan(changes: Vec<Change>, request: &Request) -> Plan {
     // namespaces wait for bridges that are down
     again.dedup();
     plan.steps.extend(again);
+    // before anything comes up that wants it
+    plan.steps.extend(request.gives.iter().map(|(name, changes)| Step::GiveUp(name.clone(), changes.clone())));
     // one that is held for as long as a process is in it needs no second hold
     let begin = hold.iter().filter(|name| !(needed.contains(*name) && request.held.contains(*name)));
     plan.steps.extend(begin.cloned().map(Step::Hold));
@@ -351,6 +357,10 @@ impl fmt::Display for Step {
             Self::ReloadSystemd => f.write_str("reload systemd"),
             Self::Hold(netns) => write!(f, "hold netns '{netns}' while units change (start netns-hold@{netns}.service)"),
             Self::Release(netns) => write!(f, "end the hold on netns '{netns}' (stop netns-hold@{netns}.service)"),
+            Self::GiveUp(netns, changes) => {
+                let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                write!(f, "take from netns '{netns}' what another one gets: {}", changes.join(", "))
+            }
             Self::Converge(netns) => write!(f, "change netns '{netns}' while it runs"),
             Self::StartClient(netns) => write!(f, "start DHCP client of netns '{netns}'"),
             Self::RestartClient(netns) => write!(f, "restart DHCP client of netns '{netns}'"),

@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         the_least_is_changed,
         what_others_added_stays_through_changes,
         what_was_recorded_goes_without_its_marks,
+        what_one_namespace_gives_another_gets,
     ]
 }
 
@@ -350,4 +351,49 @@ fn what_was_recorded_goes_without_its_marks(suite: Suite) {
     let left = lab.sh("ip -n box -o addr show dev eth0 scope global | awk '{ print $4 }' | sort | xargs").ok().stdout;
     assert_eq!(left, "10.60.0.2/24 10.60.0.99/24 fd3c::2/64 fd3c::99/64\n");
     assert_eq!(identity(&lab), before);
+}
+
+/// Addresses that are asked for on the network, and names of host ends: where one has them, the other cannot. In both directions, for one
+/// of the two is changed first, and crosswise.
+fn what_one_namespace_gives_another_gets(suite: Suite) {
+    let lab = Lab::new(suite);
+    lab.services(&[("t-one.service", "8000"), ("t-two.service", "8000")]);
+    let netns = |name: &str, hosts: &str| {
+        let addresses: Vec<String> = hosts.split(' ').map(|host| format!("\"10.60.0.{host}/24\", \"fd3c::{host}/64\"")).collect();
+        let eth0 = format!("interface.eth0 = {{ bridge = \"br0\", addresses = [{}] }}", addresses.join(", "));
+        format!("[namespace.{name}]\nservices = [\"t-{name}\"]\n{eth0}\n")
+    };
+    let config = |one: &str, two: &str, of: &str, link: &str| {
+        format!(
+            "[bridge.br0]\naddresses = [\"10.60.0.1/24\", \"fd3c::1/64\"]\n{}{}[namespace.{of}.interface.{link}\nbridge = \"br0\"\n\
+             addresses = [{{ address = \"10.60.0.9/24\", label = \"{}:x\" }}, {{ address = \"fd3c::9/64\", deprecated = true }}]\n",
+            netns("one", one),
+            netns("two", two),
+            &link[..4]
+        )
+    };
+    let (named, derived) = ("eth1]\nhost-name = \"t-given\"", "eth2]");
+    lab.config(&config("2 4", "3", "one", named));
+    lab.sync_changes(&[]);
+    lab.start(&["t-one", "t-two"]);
+    let pids = || (lab.property("t-one", "MainPID"), lab.property("t-two", "MainPID"));
+    let before = pids();
+    let steps = [
+        ("2", "3 4", "two", named),
+        ("3 4", "2", "one", named),
+        ("3 4", "2", "one", derived),
+        ("3", "2 4", "two", derived),
+        ("2 4", "3", "one", derived),
+    ];
+    for (one, two, of, link) in steps {
+        lab.config(&config(one, two, of, link));
+        lab.sync_changes(&[]);
+        let answers = [("one", one), ("two", two)].into_iter().flat_map(|(name, hosts)| hosts.split(' ').map(move |host| (name, host)));
+        for (name, host) in answers.chain([(of, "9")]) {
+            for address in [format!("10.60.0.{host}"), format!("fd3c::{host}")] {
+                assert_eq!(lab.who(&address, "8000").pid, lab.property(&format!("t-{name}"), "MainPID"), "{address}");
+            }
+        }
+        assert_eq!(pids(), before);
+    }
 }

@@ -22,6 +22,8 @@ pub fn trials() -> Vec<Trial> {
         one_without_sockets_gets_its_links_back,
         networkd_lets_go_of_what_goes,
         a_masked_unit_keeps_its_namespace,
+        one_that_is_listed_by_an_alias_is_restarted,
+        a_renamed_namespace_takes_its_services_along,
         an_alias_and_a_drop_in_go,
         a_namespace_that_is_left_goes,
     ]
@@ -568,4 +570,64 @@ fn a_namespace_that_is_left_goes(suite: Suite) {
         assert_gone(&lab);
         let _ = lab.sh("mv /var/tmp/t-old.service /etc/systemd/system/; systemctl daemon-reload").ok();
     }
+}
+
+fn one_that_is_listed_by_an_alias_is_restarted(suite: Suite) {
+    let lab = Lab::new(suite);
+    lab.services(&[("t-real.service", "8000")]);
+    let _ = lab.sh("ln -s t-real.service /etc/systemd/system/t-alias.service; systemctl daemon-reload; systemctl start t-real").ok();
+    let before = lab.property("t-real", "MainPID");
+    lab.config(&config("\"t-alias\"", ETH0));
+    let said = lab.sync(&["--restart"]).ok();
+    assert!(said.stdout.ends_with("\nrestart t-real.service\n") && said.stderr.is_empty(), "{said}");
+    assert_ne!(lab.who("10.63.0.2", "8000").pid, before);
+    lab.sync_nothing();
+    lab.stop(&["t-real"]);
+    let _ = lab.sh("rm /etc/systemd/system/t-alias.service").ok();
+}
+
+/// The new one cannot have the addresses as long as services use them in the old one: with both, neighbours would send to either.
+fn a_renamed_namespace_takes_its_services_along(suite: Suite) {
+    let lab = Lab::new(suite);
+    lab.services(&[("t-svc.service", "8000")]);
+    let eth0 = ETH0.replace("\"10.63.0.2/24\"", "\"10.63.0.2/24\", \"fd3f::2/64\"");
+    let old = config("\"t-svc\"", &eth0).replace("10.63.0.1/24\"", "10.63.0.1/24\", \"fd3f::1/64\"");
+    lab.config(&old);
+    lab.sync_changes(&[]);
+    lab.start(&["t-svc"]);
+    let before = lab.who("10.63.0.2", "8000");
+    let new = old.replace("namespace.box", "namespace.new");
+    lab.config(&new);
+    let refused = |address: &str| {
+        format!(
+            "error: address {address} of netns 'box' goes to another namespace, and t-svc.service still runs there\n  hint: `netns-networkd \
+             sync --restart` moves services together with what they use; or first `systemctl stop t-svc.service`\n"
+        )
+    };
+    let said = lab.sync(&[]).fails(2);
+    assert_eq!(said.stderr, refused("10.63.0.2/24") + &refused("fd3f::2/64") + "error: nothing was changed\n");
+    assert_eq!(lab.who("fd3f::2", "8000").pid, before.pid);
+    let said = lab.sync(&["--restart"]).ok();
+    assert!(said.stdout.contains("\nrestart t-svc.service\n") && said.stderr.is_empty(), "{said}");
+    for address in ["10.63.0.2", "fd3f::2"] {
+        assert_ne!(lab.who(address, "8000").pid, before.pid);
+    }
+    assert_eq!(lab.netns_of("t-svc"), lab.named_netns("new"));
+    lab.sync_nothing();
+    assert_eq!(lab.sh("ls /run/netns").ok().stdout, "new\n");
+    // so it is where the old one stays
+    let stays = old.replace("[namespace.box]", "[namespace.new]\nservices = [\"t-stay\"]\n[namespace.box]");
+    lab.services(&[("t-stay.service", "8001")]);
+    let both = new.replace("\"t-svc\"", "\"t-svc\", \"t-stay\"");
+    lab.config(&both);
+    lab.sync_changes(&[]);
+    lab.start(&["t-stay"]);
+    lab.config(&stays);
+    let said = lab.sync(&[]).fails(2);
+    assert_eq!(said.stderr.matches("of netns 'new' goes to another namespace, and t-svc.service still runs there").count(), 2, "{said}");
+    lab.assert_answers("fd3f::2", "8000");
+    let _ = lab.sync(&["--restart"]).ok();
+    lab.assert_answers("fd3f::2", "8000");
+    lab.sync_nothing();
+    lab.stop(&["t-svc", "t-stay"]);
 }

@@ -119,6 +119,10 @@ fn what_is_made_is_roots_alone_to_change() {
         find /run/netns-networkd /run/image -type f | wc -l";
     let made = net.sh(script).ok().stdout;
     assert_eq!(made.trim(), "7");
+    // networkd is not root, and reads its files all the same
+    let script = r"umask 077; rm -rf /run/image/etc/systemd /run/image/var; netns-networkd --root /run/image sync >/dev/null
+        find /run/image/etc/systemd /run/image/var -type d -not -perm 755; ls -d /run/image/etc/systemd/network";
+    assert_eq!(net.sh(script).ok().stdout, "/run/image/etc/systemd/network\n");
 }
 
 /// An image may come from anybody. Its links lead to where they will when it runs, and never out of it.

@@ -150,6 +150,10 @@ name_type! {
         if full.starts_with("netns@") || full.starts_with("netns-hold@") {
             return Err(NameError(format!("'{full}' makes the namespace, it cannot run inside one")));
         }
+        if stem == "systemd-networkd" {
+            // netns@ comes after it: a cycle, which systemd resolves at boot by not starting it
+            return Err(NameError(format!("'{full}' makes the host's links, which every namespace waits for")));
+        }
         Ok(full)
     }
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     derive::sha256,
     desired::{DHCP, NETNS_ETC, RESOLV_CONF, SYSTEMD, etc_path, is_drop_in_of, networkd_path},
-    diff::Change,
+    diff::{Change, NetnsChange},
     error::Failures,
     model::{LinkName, NetnsName, UnitName},
     plan::{Pending, Plan, Step},
@@ -35,7 +35,8 @@ impl Run<'_> {
         let root = self.options.root.clone();
         let live = root.is_host();
         let needs_bus = |step: &Step| {
-            let kernel = matches!(step, Step::Converge(_) | Step::SetLink(_) | Step::RemoveBridge(_) | Step::ReleasePort { .. });
+            let kernel =
+                matches!(step, Step::GiveUp(..) | Step::Converge(_) | Step::SetLink(_) | Step::RemoveBridge(_) | Step::ReleasePort { .. });
             !kernel && !matches!(step, Step::WriteFile { .. } | Step::RemoveFile { .. })
         };
         if live && plan.steps.iter().any(needs_bus) {
@@ -97,6 +98,10 @@ impl Run<'_> {
                 Step::WriteFile { path, .. } => staged.commit(&root.at(path))?,
                 Step::RemoveFile { path } => remove_file(&root, path)?,
                 _ if !live => continue,
+                Step::GiveUp(name, gives) => {
+                    self.say_of(name, netns::give_up(name, gives)?);
+                    continue;
+                }
                 Step::Converge(name) => {
                     self.converge(name, situation)?;
                     continue;
@@ -151,7 +156,7 @@ impl Run<'_> {
                 self.bus()?.start(&format!("netns-hold@{name}.service"))
             }
             Step::Release(name) => {
-                let (hold, retired) = (format!("netns-hold@{name}.service"), !self.known.contains(name));
+                let (hold, retired) = (format!("netns-hold@{name}.service"), !self.known.contains_key(name));
                 if retired {
                     // A run that was cut off may have begun to start it. Without its hold it would come up all the same, and find
                     // that its bridge has gone. If it cannot come up, there is nothing to wait for.
@@ -192,16 +197,19 @@ impl Run<'_> {
                 Ok(())
             }
             Step::ReleasePort { name, bridge } => netlink::release_port(&mut Socket::open()?, name, bridge),
-            Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::Converge(_) | Step::SetLink(_) => Ok(()),
+            Step::WriteFile { .. } | Step::RemoveFile { .. } | Step::GiveUp(..) | Step::Converge(_) | Step::SetLink(_) => Ok(()),
         }
     }
 
     pub(super) fn converge(&mut self, name: &NetnsName, situation: &Situation) -> Result<()> {
         let Some(wanted) = situation.desired.netns.get(name) else { return Ok(()) };
-        for change in netns::converge(name, wanted.clone(), netns::Reach::Live)? {
-            self.say(Change::Netns { name: name.clone(), change }.to_string());
-        }
+        let changes = netns::converge(name, wanted.clone(), netns::Reach::Live)?;
+        self.say_of(name, changes);
         Ok(())
+    }
+
+    fn say_of(&mut self, name: &NetnsName, changes: Vec<NetnsChange>) {
+        changes.into_iter().for_each(|change| self.say(Change::Netns { name: name.clone(), change }.to_string()));
     }
 
     pub(super) fn finish_manifest(&mut self, plan: &Plan, situation: &Situation, was_cut_off: bool) -> Result<()> {

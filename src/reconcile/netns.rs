@@ -14,7 +14,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use super::{dhcp, networkd};
 use crate::{
     desired::{self, HostFacts},
-    diff::{NetnsChange, diff_netns},
+    diff::{NetnsChange, diff_netns, takes_the_same},
     error::{About, Failures, OfNetns},
     model::{Address, CREDENTIALS, HostEnd, Kind, Link, LinkName, Mac, Need, Netns, NetnsName, Subject},
     sys::{
@@ -134,6 +134,27 @@ pub fn converge(name: &NetnsName, desired: Netns, reach: Reach) -> Result<Vec<Ne
         },
     };
     converge().map_err(|error| explained("change", name, &wanted, error))
+}
+
+/// Takes from a namespace that is up what another one is to have: that cannot come as long as it is here.
+pub fn give_up(name: &NetnsName, gives: &[NetnsChange]) -> Result<Vec<NetnsChange>> {
+    let (_lock, lock_path) = lock(name)?;
+    let (Found::Netns(fd), Some(mut rest)) = (netns::find(name)?, read_applied(name)?) else {
+        // it went down meanwhile, or lost its name
+        return if fs::exists(&applied_path(name)) { Ok(Vec::new()) } else { fs::remove(&lock_path).map(|()| Vec::new()) };
+    };
+    for change in gives {
+        match change {
+            NetnsChange::RemoveLink { name, .. } => drop(rest.links.remove(name)),
+            NetnsChange::RemoveAddress { link, address } => {
+                let addresses = rest.links.get_mut(link).map(|link| &mut link.addresses);
+                addresses.into_iter().for_each(|list| list.retain(|other| other.address.addr() != address.address.addr()));
+            }
+            _ => {}
+        }
+    }
+    let wanted = rest.clone();
+    converge_only(name, rest, &fd, Reach::Live, Some(gives)).map_err(|error| explained("change", name, &wanted, error))
 }
 
 /// What there is of a namespace that `up` has made.
@@ -335,6 +356,11 @@ fn note_parameters(netns: &mut Netns) -> Result<bool> {
 }
 
 fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) -> Result<Vec<NetnsChange>> {
+    converge_only(name, record, fd, reach, None)
+}
+
+/// Makes of what differs all changes, or only these, and waits for nothing.
+fn converge_only(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach, only: Option<&[NetnsChange]>) -> Result<Vec<NetnsChange>> {
     let mut host = Host::open()?;
     let before = read_applied(name)?.unwrap_or_default();
     let mut on_host = host.links(&needs(&record, &before))?;
@@ -353,10 +379,11 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
             note_parameters(&mut netns)?;
             let mut inner = Socket::open()?;
             let observed = observe::observe(name, &mut host, &mut inner, &netns, &before)?;
-            let (changes, stuck) = match reach {
+            let (mut changes, stuck) = match reach {
                 Reach::Whole => (diff_netns(&observed.netns, &netns), Vec::new()),
                 Reach::Live => live(diff_netns(&observed.netns, &netns)),
             };
+            changes.retain(|change| only.is_none_or(|only| only.iter().any(|give| takes_the_same(give, change))));
             if let Some(change) = changes.first().filter(|_| look == LOOKS) {
                 return Err(anyhow!("failed to {change}: it was done, and does not show")).context(format!(
                     "hint: something else is in the way, or undoes it: look at `ip -n {name} address` and `ip -n {name} route`"
@@ -404,7 +431,8 @@ fn converge_locked(name: &NetnsName, record: Netns, fd: &OwnedFd, reach: Reach) 
             write_applied(name, &applied)?;
             clear_the_way(name, &mut host, &changes, &observed.netns, &before, &mut on_host)?;
             let space = Netspace { name, host: &mut host, inner: &mut inner, on_host: &on_host, observed: &observed };
-            inside::apply(space, &changes, &wanted)?;
+            let awaited = if only.is_some() { Netns::default() } else { wanted };
+            inside::apply(space, &changes, &awaited)?;
             Ok(changes)
         })?;
         if changes.is_empty() {

@@ -205,7 +205,7 @@ fn applied(situation: &Situation) -> BTreeMap<NetnsName, Netns> {
 
 /// Every namespace of the configuration, of the records, and that is there.
 fn known(situation: &Situation, run: &Run) -> BTreeSet<NetnsName> {
-    let mut names: BTreeSet<NetnsName> = run.known.iter().chain(&situation.running).chain(&situation.held).cloned().collect();
+    let mut names: BTreeSet<NetnsName> = run.known.keys().chain(&situation.running).chain(&situation.held).cloned().collect();
     names.extend(situation.observed.files.keys().filter_map(|path| record_of(path)));
     names
 }
@@ -218,7 +218,7 @@ fn of_netns<'a>(name: &NetnsName, situation: &'a Situation, run: &Run, applied: 
     let described = format!("Description=Network namespace {name}: ");
     let seen = situation.seen.get(name);
     NetnsFacts {
-        configured: run.known.contains(name),
+        configured: run.known.contains_key(name),
         description: settings.lines().find_map(|line| line.strip_prefix(&described)).map(|text| text.replace("%%", "%")),
         goal: applied
             .get(name)

@@ -13,10 +13,10 @@ use crate::{
     config::Config,
     derive::sha256,
     desired::{self, is_drop_in_of, networkd_path},
-    diff::{Change, NetnsChange, diff},
+    diff::{Change, NetnsChange, diff, gives, takes_the_same},
     error::Refused,
     model::{File, HostLink, LinkName, Netns, NetnsName, Place, Provenance, Seen, State, Unit, UnitName},
-    plan::{Pending, Plan, Reload, Request, Step, plan},
+    plan::{Pending, Plan, Reload, Request, Restart, Step, Why, plan},
     sys::{
         bus::{Bus, LoadedUnit, Memory},
         fs::{self, Lock, Root},
@@ -100,7 +100,7 @@ pub(super) struct Run<'a> {
     /// What the host was, to go back to instead of the configuration.
     pub(super) target: Option<State>,
     /// The namespaces that are to stay.
-    pub(super) known: BTreeSet<NetnsName>,
+    pub(super) known: BTreeMap<NetnsName, Netns>,
     /// For `prune`: these namespaces are as good as gone, and what is in the others does not matter.
     pub(super) gone: Option<BTreeSet<NetnsName>>,
     /// For `status`: waits for nobody, and goes on without what it cannot see.
@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
             manifest,
             tell,
             target: None,
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             gone: None,
             only_looks: false,
             no_bus: false,
@@ -196,6 +196,9 @@ impl<'a> Run<'a> {
             let mut changes = diff(&situation.observed, &situation.desired);
             self.narrow(&mut changes, &situation.desired)?;
             let plan = self.plan(changes, &situation, round)?;
+            if round == 0 && self.target.is_none() {
+                refuse_to_strand(&plan, &situation)?;
+            }
             outcome.pending.clone_from(&plan.pending);
             let is_tried = |step: &Step| matches!(step, Step::Reconfigure(_)) && tried.contains(step);
             if round > 0 && (plan.steps.iter().all(is_tried) || round + 1 == ROUNDS) {
@@ -263,11 +266,57 @@ impl<'a> Run<'a> {
                 _ => Reload::No,
             },
             parents: self.own_vlans(),
+            gives: self.gives(&changes, situation)?,
         };
         let mut plan = plan(changes, &request);
         plan.pending.extend(situation.retired.iter().map(|name| Pending::Retired { name: name.clone(), users: BTreeSet::new() }));
         self.name_users(&mut plan, &situation.occupants)?;
         Ok(plan)
+    }
+
+    /// Lists what namespaces have that others get in this run: as long as it is there, it cannot come.
+    fn gives(&self, changes: &[Change], situation: &Situation) -> Result<BTreeMap<NetnsName, Vec<NetnsChange>>> {
+        let mut all = BTreeMap::new();
+        if self.only_looks || !self.options.root.is_host() {
+            return Ok(all);
+        }
+        for (name, has) in &situation.observed.netns {
+            let planned: Vec<_> = changes
+                .iter()
+                .filter_map(|c| if let Change::Netns { name: of, change } = c { (of == name).then_some(change) } else { None })
+                .collect();
+            if planned.is_empty() {
+                continue;
+            }
+            // what waits for a restart stays; the addresses of a link go with it
+            let goes = |give: &NetnsChange| {
+                let with_link = |link: &LinkName| planned.iter().any(|c| matches!(c, NetnsChange::RemoveLink { name, .. } if name == link));
+                planned.iter().any(|change| takes_the_same(change, give))
+                    || matches!(give, NetnsChange::RemoveAddress { link, .. } if with_link(link))
+            };
+            all.insert(name.clone(), gives(name, has, &self.known).into_iter().filter(goes).collect());
+        }
+        // those that run, and those that are brought up for a running unit
+        let mut come: BTreeSet<&NetnsName> = situation.running.iter().collect();
+        for change in changes {
+            if let Change::Unit { before, after, .. } = change
+                && before.runs_in.is_some()
+            {
+                come.extend(&after.bound_to);
+            }
+        }
+        let is_wanted = |name: &&NetnsName| come.contains(*name);
+        let mut wanted = BTreeMap::new();
+        for name in &situation.retired {
+            if wanted.is_empty() {
+                wanted = self.known.keys().filter(is_wanted).map(|name| (name.clone(), self.known[name].clone())).collect();
+            }
+            if let Some(has) = netns::read_applied(name)? {
+                all.insert(name.clone(), gives(name, &has, &wanted));
+            }
+        }
+        all.retain(|_, gives| !gives.is_empty());
+        Ok(all)
     }
 
     /// Takes files for ours again that are as we write them, where the manifest was lost.
@@ -310,7 +359,7 @@ impl<'a> Run<'a> {
     /// Observes everything that the configuration or the manifest is about.
     pub(super) fn observe(&mut self, mut desired: State, left_out: Vec<String>) -> Result<Situation> {
         let root = &self.options.root;
-        self.known = desired.netns.keys().cloned().collect();
+        self.known.clone_from(&desired.netns);
         let mut observed = State::default();
         if !root.is_host() {
             // an image has files; the rest comes to be when it boots
@@ -325,11 +374,11 @@ impl<'a> Run<'a> {
         }
         // one that a run held when it was cut off may be about to come up
         let there: BTreeSet<&NetnsName> = running.iter().chain(&held).collect();
-        let retired: Vec<_> = there.into_iter().filter(|name| !self.known.contains(name)).cloned().collect();
+        let retired: Vec<_> = there.into_iter().filter(|name| !self.known.contains_key(name)).cloned().collect();
         for name in &retired {
             self.keep_files(name, &mut desired)?;
         }
-        for name in running.iter().filter(|name| self.known.contains(name)) {
+        for name in running.iter().filter(|name| self.known.contains_key(name)) {
             self.keep_files_of_old_links(name, &mut desired)?;
         }
         observed.files = host::files(root, &desired, &self.manifest)?;
@@ -445,6 +494,42 @@ impl<'a> Run<'a> {
         });
         Ok(())
     }
+}
+
+/// What services use in their namespace goes to another one only together with them: who waits for a restart would lose it.
+fn refuse_to_strand(plan: &Plan, situation: &Situation) -> Result<()> {
+    let restarts = plan.steps.iter().filter_map(|step| if let Step::Restart(restarts) = step { Some(restarts) } else { None });
+    let restarted: BTreeSet<String> =
+        restarts.flatten().flat_map(|restart| restart.with.iter().cloned().chain([restart.why.unit()])).collect();
+    let moves_out_of = |netns: &NetnsName, pending: &Pending| match pending {
+        Pending::Restart(Restart { why: Why::Unit { name, unit, goal }, .. }) => {
+            let is_inside = unit.runs_in == Some(Place::Netns(netns.clone()));
+            (is_inside && goal.runs_in != unit.runs_in).then(|| name.to_string())
+        }
+        _ => None,
+    };
+    let mut reasons = Vec::new();
+    for step in &plan.steps {
+        let Step::GiveUp(name, gives) = step else { continue };
+        let stay: Vec<String> = if situation.retired.contains(name) {
+            let services = situation.occupants.get(name).into_iter().flat_map(|occupants| occupants.services.keys());
+            services.filter(|service| !restarted.contains(*service)).cloned().collect()
+        } else {
+            plan.pending.iter().filter_map(|pending| moves_out_of(name, pending)).collect()
+        };
+        let stay = stay.join(" ");
+        for give in gives.iter().filter(|_| !stay.is_empty()) {
+            let what = match give {
+                NetnsChange::RemoveAddress { address, .. } => format!("address {}", address.address),
+                other => other.link().map(|link| format!("link '{link}'")).unwrap_or_default(),
+            };
+            reasons.push(format!(
+                "{what} of netns '{name}' goes to another namespace, and {stay} still runs there\n  hint: `netns-networkd sync --restart` \
+                 moves services together with what they use; or first `systemctl stop {stay}`"
+            ));
+        }
+    }
+    if reasons.is_empty() { Ok(()) } else { Err(Refused(reasons).into()) }
 }
 
 /// Makes what was observed once what is desired: namespaces that did not run then are as their records say.

@@ -390,7 +390,13 @@ impl Lock {
 
 /// Makes a folder with its parents, readable by all as networkd needs it.
 pub fn create_directory(path: &Path) -> Result<()> {
-    make_directory(path, 0o755)
+    let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir()).collect();
+    make_directory(path, 0o755)?;
+    // the umask may have taken bits away
+    missing.into_iter().try_for_each(|made| {
+        fault::look(format_args!("chmod {}", made.display()), || fs::set_permissions(made, Permissions::from_mode(0o755)))
+            .with_context(|| format!("failed to make directory {} readable", made.display()))
+    })
 }
 
 /// Makes a folder with its parents, of a mode that no umask makes wider: whoever runs this by hand may have any.

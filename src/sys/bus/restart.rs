@@ -21,6 +21,8 @@ const NEED: [&str; 5] = ["BoundBy", "RequiredBy", "RequisiteOf", "WantedBy", "Up
 /// Units that run.
 #[derive(Debug, Default)]
 struct Along {
+    /// Those that were asked for, by the names that systemd gives them: one may have been named by an alias.
+    named: BTreeSet<String>,
     all: BTreeSet<String>,
     /// Services of sockets among them, which systemd does not restart with the socket; and a socket whose service runs, it does
     /// not start.
@@ -93,8 +95,8 @@ impl Bus {
     /// In one call (they are marked first), so that systemd has the jobs of all before the first begins. One after the other, a
     /// service would start before its socket has moved, and then the socket would not start at all.
     pub fn restart(&self, units: &[String]) -> Result<Vec<(String, Result<()>)>> {
-        let Along { all, by_socket } = self.along(units)?;
-        let marked: Vec<&String> = units.iter().filter(|unit| all.contains(*unit)).chain(&by_socket).collect();
+        let Along { named, all, by_socket } = self.along(units)?;
+        let marked: BTreeSet<&String> = named.iter().chain(&by_socket).collect();
         let what = format!("restart {}", marked.iter().map(|unit| unit.as_str()).collect::<Vec<_>>().join(" "));
         let (queued, results, running) = self.call(JOB, &what, async {
             let systemd = SystemdProxy::new(&self.connection).await?;
@@ -133,7 +135,11 @@ impl Bus {
             let mut news = units.to_vec();
             while !news.is_empty() {
                 let mut found = BTreeSet::new();
-                for (unit, path) in self.list_running(&news).await? {
+                let listed = self.list_running(&news).await?;
+                if along.named.is_empty() {
+                    along.named.extend(listed.keys().cloned());
+                }
+                for (unit, path) in listed {
                     found.extend(self.related(&path, &TAKE_ALONG).await?);
                     if unit.ends_with(".socket") {
                         let services = self.related(&path, &["Triggers"]).await?;
