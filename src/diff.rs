@@ -213,29 +213,38 @@ pub fn diff(observed: &State, desired: &State) -> Vec<Change> {
 /// host end or a physical link is taken. Loopback addresses may be in several.
 #[must_use]
 pub fn gives(name: &NetnsName, has: &Netns, wanted: &BTreeMap<NetnsName, Netns>) -> Vec<NetnsChange> {
-    let others = || wanted.iter().filter(|(other, _)| *other != name).flat_map(|(_, netns)| netns.links.values());
-    let stays = |address: &Address| {
-        let links = wanted.get(name).into_iter().flat_map(|netns| netns.links.values());
-        links.flat_map(|link| &link.addresses).any(|other| other.address.addr() == address.address.addr())
-    };
-    let is_taken = |address: &&Address| {
-        !stays(address) && others().flat_map(|link| &link.addresses).any(|other| other.address.addr() == address.address.addr())
-    };
+    let stays = |address: &Address| wanted.get(name).is_some_and(|netns| has_address(netns, address));
+    let is_taken = |give: &NetnsChange| wanted.iter().any(|(other, netns)| other != name && takes(netns, give));
     let mut gives = Vec::new();
-    for (link_name, link) in &has.links {
-        let is_same = |kind: &Kind| match (kind, &link.kind) {
-            (Kind::Veth(end), Kind::Veth(own)) => end.name == own.name,
-            (Kind::Physical { parent }, Kind::Physical { parent: own }) => parent == own,
-            _ => false,
-        };
-        if others().any(|other| is_same(&other.kind)) {
-            gives.push(NetnsChange::RemoveLink { name: link_name.clone(), kind: Box::new(link.kind.clone()) });
+    for (name, link) in &has.links {
+        let whole = NetnsChange::RemoveLink { name: name.clone(), kind: Box::new(link.kind.clone()) };
+        if is_taken(&whole) {
+            gives.push(whole);
             continue;
         }
-        let addresses = link.addresses.iter().filter(is_taken);
-        gives.extend(addresses.map(|address| NetnsChange::RemoveAddress { link: link_name.clone(), address: address.clone() }));
+        let addresses = link.addresses.iter().filter(|address| !stays(address));
+        let addresses = addresses.map(|address| NetnsChange::RemoveAddress { link: name.clone(), address: address.clone() });
+        gives.extend(addresses.filter(is_taken));
     }
     gives
+}
+
+/// Tells whether a namespace is to have what is taken from another one.
+#[must_use]
+pub fn takes(netns: &Netns, give: &NetnsChange) -> bool {
+    match give {
+        NetnsChange::RemoveAddress { address, .. } => has_address(netns, address),
+        NetnsChange::RemoveLink { kind, .. } => netns.links.values().any(|link| match (&link.kind, &**kind) {
+            (Kind::Veth(end), Kind::Veth(other)) => end.name == other.name,
+            (Kind::Physical { parent }, Kind::Physical { parent: other }) => parent == other,
+            _ => false,
+        }),
+        _ => false,
+    }
+}
+
+fn has_address(netns: &Netns, address: &Address) -> bool {
+    netns.links.values().flat_map(|link| &link.addresses).any(|other| other.address.addr() == address.address.addr())
 }
 
 /// Tells whether two changes take away the same; how an address is written does not matter.

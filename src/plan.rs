@@ -126,6 +126,18 @@ pub enum Pending {
         name: NetnsName,
         users: BTreeSet<String>,
     },
+    Move(Move),
+}
+
+/// What a unit uses in its namespace goes to other ones, which cannot have it as long as the unit runs there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    pub unit: String,
+    pub from: NetnsName,
+    pub to: BTreeSet<NetnsName>,
+    pub what: Vec<NetnsChange>,
+    /// A restart would not take the unit along.
+    pub stays: bool,
 }
 
 impl Pending {
@@ -134,7 +146,7 @@ impl Pending {
     pub fn unit(&self) -> Option<&UnitName> {
         match self {
             Self::Restart(Restart { why: Why::Unit { name, .. }, .. }) | Self::Stray { name, .. } => Some(name),
-            Self::Restart(_) | Self::Retired { .. } => None,
+            Self::Restart(_) | Self::Retired { .. } | Self::Move(_) => None,
         }
     }
 }
@@ -427,7 +439,27 @@ impl fmt::Display for Pending {
                 let users: Vec<&str> = users.iter().map(String::as_str).collect();
                 if users.is_empty() { Ok(()) } else { write!(f, ": {}", users.join(", ")) }
             }
+            Self::Move(Move { unit, from, to, what, stays }) => {
+                let what: Vec<String> = what.iter().map(taken).collect();
+                let to: Vec<String> = to.iter().map(|name| format!("netns '{name}'")).collect();
+                let (what, to) = (what.join(", "), to.join(", "));
+                write!(f, "{unit} runs in netns '{from}' with {what}, which {to} is to have: nothing of both is changed before ")?;
+                if *stays {
+                    write!(f, "`systemctl stop {unit}` and the next sync")
+                } else {
+                    f.write_str("`netns-networkd sync --restart`, which moves the unit along")
+                }
+            }
         }
+    }
+}
+
+/// What another namespace gets.
+fn taken(change: &NetnsChange) -> String {
+    match change {
+        NetnsChange::RemoveAddress { address, .. } => format!("address {}", address.address),
+        NetnsChange::RemoveLink { name, .. } => format!("link '{name}'"),
+        other => other.to_string(),
     }
 }
 

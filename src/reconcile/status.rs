@@ -15,7 +15,6 @@ use super::{
 use crate::{
     config::{Config, Faults, keys},
     desired::{self, HostFacts, NETNS_ETC, NETWORKD, RECORDS, SYSTEMD, dhcp_path, record_of},
-    diff::diff,
     error::{self, Usage},
     model::{HostLink, LinkName, Netns, NetnsName, Place, SeenLink, State, Unit, UnitName},
     render,
@@ -68,7 +67,7 @@ pub fn status(names: &[NetnsName]) -> Result<Report> {
     let mut situation = run.observe(desired, left_out)?;
     let host = observe::links(&mut Socket::open()?)?;
     resolve_resting(&mut situation, &host)?;
-    let plan = run.plan(diff(&situation.observed, &situation.desired), &situation, 0)?;
+    let plan = run.plan(&situation, 0)?;
     let mut part = run.config.clone();
     part.namespaces.retain(|name, _| names.is_empty() || names.contains(name));
     run.config = &part;

@@ -13,10 +13,10 @@ use crate::{
     config::Config,
     derive::sha256,
     desired::{self, is_drop_in_of, networkd_path},
-    diff::{Change, NetnsChange, diff, gives, takes_the_same},
+    diff::{Change, NetnsChange, diff, gives, takes, takes_the_same},
     error::Refused,
     model::{File, HostLink, LinkName, Netns, NetnsName, Place, Provenance, Seen, State, Unit, UnitName},
-    plan::{Pending, Plan, Reload, Request, Restart, Step, Why, plan},
+    plan::{Move, Pending, Plan, Reload, Request, Restart, Step, Why, plan},
     sys::{
         bus::{Bus, LoadedUnit, Memory},
         fs::{self, Lock, Root},
@@ -101,6 +101,8 @@ pub(super) struct Run<'a> {
     pub(super) target: Option<State>,
     /// The namespaces that are to stay.
     pub(super) known: BTreeMap<NetnsName, Netns>,
+    /// The namespaces in which nothing is changed now.
+    waiting: BTreeSet<NetnsName>,
     /// For `prune`: these namespaces are as good as gone, and what is in the others does not matter.
     pub(super) gone: Option<BTreeSet<NetnsName>>,
     /// For `status`: waits for nobody, and goes on without what it cannot see.
@@ -160,6 +162,7 @@ impl<'a> Run<'a> {
             tell,
             target: None,
             known: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             gone: None,
             only_looks: false,
             no_bus: false,
@@ -193,12 +196,7 @@ impl<'a> Run<'a> {
             if round == 0 && self.target.is_none() {
                 self.refuse(&situation)?;
             }
-            let mut changes = diff(&situation.observed, &situation.desired);
-            self.narrow(&mut changes, &situation.desired)?;
-            let plan = self.plan(changes, &situation, round)?;
-            if round == 0 && self.target.is_none() {
-                refuse_to_strand(&plan, &situation)?;
-            }
+            let plan = self.plan(&situation, round)?;
             outcome.pending.clone_from(&plan.pending);
             let is_tried = |step: &Step| matches!(step, Step::Reconfigure(_)) && tried.contains(step);
             if round > 0 && (plan.steps.iter().all(is_tried) || round + 1 == ROUNDS) {
@@ -248,10 +246,45 @@ impl<'a> Run<'a> {
         Ok(outcome)
     }
 
-    /// Makes a plan of changes, and lists all that waits, and whom it concerns.
-    pub(super) fn plan(&mut self, mut changes: Vec<Change>, situation: &Situation, round: usize) -> Result<Plan> {
+    /// Makes a plan of what differs, and lists all that waits, and whom it concerns.
+    pub(super) fn plan(&mut self, situation: &Situation, round: usize) -> Result<Plan> {
+        self.waiting.clear();
+        let whole = self.plan_part(situation, round)?;
+        let mut moves = if self.target.is_none() { moves_that_wait(&whole, situation) } else { Vec::new() };
+        if moves.is_empty() {
+            return Ok(whole);
+        }
+        for Move { from, to, what, .. } in &mut moves {
+            let takers = self.known.iter().filter(|(name, netns)| *name != from && what.iter().any(|give| takes(netns, give)));
+            to.extend(takers.map(|(name, _)| name.clone()));
+        }
+        self.waiting = self.with_takers(moves.iter().map(|one| one.from.clone()).collect(), &whole);
+        let mut plan = self.plan_part(situation, round)?;
+        plan.pending.extend(moves.into_iter().map(Pending::Move));
+        Ok(plan)
+    }
+
+    /// Adds the namespaces that get something of these, and so on: what one keeps, another one cannot have.
+    fn with_takers(&self, mut names: BTreeSet<NetnsName>, plan: &Plan) -> BTreeSet<NetnsName> {
+        let mut fewer = 0;
+        while fewer < names.len() {
+            fewer = names.len();
+            for step in &plan.steps {
+                let Step::GiveUp(from, gives) = step else { continue };
+                if names.contains(from) {
+                    let takers = self.known.iter().filter(|(_, netns)| gives.iter().any(|give| takes(netns, give)));
+                    names.extend(takers.map(|(name, _)| name.clone()));
+                }
+            }
+        }
+        names
+    }
+
+    fn plan_part(&mut self, situation: &Situation, round: usize) -> Result<Plan> {
+        let mut changes = diff(&situation.observed, &situation.desired);
+        self.narrow(&mut changes, &situation.desired)?;
         // which holds are needed, and what is left over, shows only when all units are looked at
-        let partial = !self.options.names.is_empty();
+        let partial = self.is_partial();
         let request = Request {
             // once: a run that was cut off may have left systemd with old settings, which the first round reads anew
             restart: self.options.restart && self.done < Done::Restarts,
@@ -277,7 +310,7 @@ impl<'a> Run<'a> {
     /// Lists what namespaces have that others get in this run: as long as it is there, it cannot come.
     fn gives(&self, changes: &[Change], situation: &Situation) -> Result<BTreeMap<NetnsName, Vec<NetnsChange>>> {
         let mut all = BTreeMap::new();
-        if self.only_looks || !self.options.root.is_host() {
+        if !self.options.root.is_host() {
             return Ok(all);
         }
         for (name, has) in &situation.observed.netns {
@@ -477,12 +510,13 @@ impl<'a> Run<'a> {
 
     /// Leaves only the changes of the namespaces that were asked for.
     fn narrow(&self, changes: &mut Vec<Change>, desired: &State) -> Result<()> {
-        let names = &self.options.names;
-        if names.is_empty() {
+        if !self.is_partial() {
             return Ok(());
         }
+        let names = &self.options.names;
+        let is_in = |name: &NetnsName| (names.is_empty() || names.contains(name)) && !self.waiting.contains(name);
         let mut part = self.config.clone();
-        part.namespaces.retain(|name, _| names.contains(name));
+        part.namespaces.retain(|name, _| is_in(name));
         let (facts, _) = host::facts(&self.options.root, &self.manifest, &part)?;
         let part = desired::desired(&part, &facts)?;
         changes.retain(|change| match change {
@@ -490,46 +524,44 @@ impl<'a> Run<'a> {
             Change::RemoveFile { .. } | Change::HostLink { after: None, .. } => false,
             Change::HostLink { name, .. } => part.links.contains_key(name) && desired.links.contains_key(name),
             Change::Unit { name, .. } => part.units.contains_key(name),
-            Change::Netns { name, .. } | Change::Client { name, .. } => names.contains(name),
+            Change::Netns { name, .. } | Change::Client { name, .. } => is_in(name),
         });
         Ok(())
     }
+
+    fn is_partial(&self) -> bool {
+        !(self.options.names.is_empty() && self.waiting.is_empty())
+    }
 }
 
-/// What services use in their namespace goes to another one only together with them: who waits for a restart would lose it.
-fn refuse_to_strand(plan: &Plan, situation: &Situation) -> Result<()> {
+/// Lists the units that use what goes to another namespace and that are not restarted: they would lose it, so both wait.
+fn moves_that_wait(plan: &Plan, situation: &Situation) -> Vec<Move> {
+    let names = |restart: &Restart| restart.with.iter().cloned().chain([restart.why.unit()]).collect::<Vec<_>>();
     let restarts = plan.steps.iter().filter_map(|step| if let Step::Restart(restarts) = step { Some(restarts) } else { None });
-    let restarted: BTreeSet<String> =
-        restarts.flatten().flat_map(|restart| restart.with.iter().cloned().chain([restart.why.unit()])).collect();
-    let moves_out_of = |netns: &NetnsName, pending: &Pending| match pending {
-        Pending::Restart(Restart { why: Why::Unit { name, unit, goal }, .. }) => {
-            let is_inside = unit.runs_in == Some(Place::Netns(netns.clone()));
-            (is_inside && goal.runs_in != unit.runs_in).then(|| name.to_string())
-        }
-        _ => None,
+    let restarted: BTreeSet<String> = restarts.flatten().flat_map(names).collect();
+    let would_be: Vec<&Restart> =
+        plan.pending.iter().filter_map(|pending| if let Pending::Restart(restart) = pending { Some(restart) } else { None }).collect();
+    let moves_out_of = |netns: &NetnsName, restart: &Restart| match &restart.why {
+        Why::Unit { unit, goal, .. } => unit.runs_in == Some(Place::Netns(netns.clone())) && goal.runs_in != unit.runs_in,
+        Why::Netns { .. } => false,
     };
-    let mut reasons = Vec::new();
+    let mut waits = Vec::new();
     for step in &plan.steps {
-        let Step::GiveUp(name, gives) = step else { continue };
-        let stay: Vec<String> = if situation.retired.contains(name) {
-            let services = situation.occupants.get(name).into_iter().flat_map(|occupants| occupants.services.keys());
-            services.filter(|service| !restarted.contains(*service)).cloned().collect()
+        let Step::GiveUp(from, what) = step else { continue };
+        let users: BTreeSet<String> = if situation.retired.contains(from) {
+            situation.occupants.get(from).into_iter().flat_map(|occupants| occupants.services.keys()).cloned().collect()
         } else {
-            plan.pending.iter().filter_map(|pending| moves_out_of(name, pending)).collect()
+            would_be.iter().filter(|restart| moves_out_of(from, restart)).map(|restart| restart.why.unit()).collect()
         };
-        let stay = stay.join(" ");
-        for give in gives.iter().filter(|_| !stay.is_empty()) {
-            let what = match give {
-                NetnsChange::RemoveAddress { address, .. } => format!("address {}", address.address),
-                other => other.link().map(|link| format!("link '{link}'")).unwrap_or_default(),
-            };
-            reasons.push(format!(
-                "{what} of netns '{name}' goes to another namespace, and {stay} still runs there\n  hint: `netns-networkd sync --restart` \
-                 moves services together with what they use; or first `systemctl stop {stay}`"
-            ));
-        }
+        waits.extend(users.difference(&restarted).map(|unit| Move {
+            unit: unit.clone(),
+            from: from.clone(),
+            to: BTreeSet::new(),
+            what: what.clone(),
+            stays: !would_be.iter().any(|restart| names(restart).contains(unit)),
+        }));
     }
-    if reasons.is_empty() { Ok(()) } else { Err(Refused(reasons).into()) }
+    waits
 }
 
 /// Makes what was observed once what is desired: namespaces that did not run then are as their records say.

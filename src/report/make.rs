@@ -14,7 +14,7 @@ use crate::{
     desired::{DHCP, NETNS_ETC, NETWORKD, RECORDS, SYSTEMD, record_of},
     diff::Change,
     model::{self, LinkName, NetnsName, UnitName},
-    plan::{Pending, Restart, Step, Why},
+    plan::{Move, Pending, Restart, Step, Why},
 };
 
 impl Report {
@@ -251,7 +251,8 @@ pub(super) fn waiting(pending: &Pending) -> Waiting {
         }
         Pending::Restart(Restart { why: Why::Netns { name, .. }, .. })
         | Pending::Stray { netns: name, .. }
-        | Pending::Retired { name, .. } => Some(name.clone()),
+        | Pending::Retired { name, .. }
+        | Pending::Move(Move { from: name, .. }) => Some(name.clone()),
     };
     let unit = pending.unit().cloned();
     Waiting { netns, unit, text: pending.to_string() }
