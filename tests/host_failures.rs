@@ -324,7 +324,15 @@ fn duplicate_ipv6_address(suite: Suite) {
              ip -n t-other addr add fd32::33/64 dev eth0 nodad; ip -n t-other link set eth0 up")
         .ok();
     let pid = lab.property("t-two", "MainPID");
-    lab.config(&CONFIG.replace("\"fd32::3/64\"]", "\"fd32::3/64\", \"fd32::33/64\"]"));
+    let more = CONFIG.replace("\"fd32::3/64\"]", "\"fd32::3/64\", \"fd32::33/64\"]");
+    lab.config(&more);
+    let _ = lab.sync(&[]).fails(1);
+    // taken out again, it goes
+    lab.config(CONFIG);
+    let said = lab.sync_changes(&[]);
+    assert!(said.contains("remove address fd32::33/64 from link 'eth0' in netns 'two'\n"), "{said}");
+    assert_eq!(lab.sh("ip -n two addr show to fd32::33").ok().stdout, "");
+    lab.config(&more);
     let output = lab.sync(&[]).fails(1);
     assert!(
         output.stderr.contains("address fd32::33/64 of link 'eth0' is used by somebody else on its network (duplicate address detection)"),

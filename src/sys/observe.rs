@@ -29,7 +29,7 @@ pub struct Observed {
     pub loopback_up: bool,
     /// Host ends that a `down` which was cut off has marked for removal.
     pub marked: Vec<u32>,
-    /// Addresses, by the index of their link, that duplicate detection has refused. They are not in `netns`: nobody can use them.
+    /// Wanted addresses, by the index of their link, that duplicate detection has refused. They are not in `netns`: nobody can use them.
     pub refused: Vec<(u32, Address)>,
     /// All that is there, whoever made it.
     pub seen: Seen,
@@ -99,7 +99,8 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
         };
         // a kernel before 5.18 keeps no marks of addresses
         let ours = state.maker == Maker::Ours || of(applied).iter().any(|a| a.is_same(&address));
-        if state.duplicate && ours {
+        // one that nobody wants any more is there to be removed, whatever is the matter with it
+        if state.duplicate && ours && of(wanted).iter().any(|a| a.is_same(&address)) {
             observed.refused.push((state.index, address));
             continue;
         }
