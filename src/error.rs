@@ -63,13 +63,15 @@ impl std::error::Error for About {
 #[derive(Debug)]
 pub struct OfNetns {
     pub what: String,
-    /// `/etc/netns-networkd/mail.toml:3`
+    /// `/etc/netns-networkd/mail.toml:3`; may be empty.
     pub place: String,
 }
 
 impl fmt::Display for OfNetns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}", self.what, self.place)
+        f.write_str(&self.what)?;
+        // what a rollback goes back to comes from no file
+        if self.place.is_empty() { Ok(()) } else { write!(f, " of {}", self.place) }
     }
 }
 

@@ -211,7 +211,7 @@ fn no_root(suite: Suite) {
     let output = user(&["check"]).ok();
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
     let output = user(&["check", "-v"]).ok();
-    assert_eq!(output.stdout, "2 namespaces, 1 bridges: no faults\n");
+    assert_eq!(output.stdout, "2 namespaces, 1 bridge: no faults\n");
     lab.config(&format!("{CONFIG}[bridge.br1]\n"));
     let before = lab.fingerprint();
     let said = "error: sync changes files below /etc and the network, which only root can do\n  \

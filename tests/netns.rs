@@ -52,6 +52,7 @@ pub fn trials() -> Vec<Trial> {
         broken_state_file,
         no_machine_id,
         no_root,
+        what_cannot_be_printed_is_an_error,
         refusals_carry_the_kernels_words,
         down_leaves_nothing,
         down_takes_only_what_is_ours,
@@ -1084,6 +1085,16 @@ fn no_root() {
     let wanted = net.picture();
     let _ = net.sh(&format!("{nobody} down mail")).fails(1);
     net.assert_picture(&wanted);
+}
+
+/// But a reader that has seen enough is none.
+fn what_cannot_be_printed_is_an_error() {
+    let net = Net::with(MAIL);
+    for command in ["--json check", "status", "graph"] {
+        let output = net.sh(&format!("netns-networkd {command} >/dev/full")).fails(1);
+        assert_eq!(output.stderr, "error: failed to write to standard output: No space left on device (os error 28)\n", "{command}");
+    }
+    let _ = net.sh("set -o pipefail; netns-networkd --json check | true").ok();
 }
 
 /// Records that no `sync` writes, so that the kernel is the first to refuse.

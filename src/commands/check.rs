@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     reconcile::host,
     report::{Check, Document},
+    show::summary::count,
 };
 
 pub fn run(context: &Context, args: &cli::Check) -> Result<ExitCode> {
@@ -19,7 +20,8 @@ pub fn run(context: &Context, args: &cli::Check) -> Result<ExitCode> {
     if context.json {
         print_json(&Document::new(Check { namespaces, bridges }));
     } else if context.verbose {
-        say!("{namespaces} namespaces, {bridges} bridges: no faults");
+        let namespaces = count(namespaces, "namespace", "namespaces");
+        say!("{namespaces}, {}: no faults", count(bridges, "bridge", "bridges"));
     }
     Ok(ExitCode::SUCCESS)
 }

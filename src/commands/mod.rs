@@ -84,6 +84,7 @@ pub fn run(cli: Cli) -> ExitCode {
         _ => None,
     };
     match dispatch(&context, command) {
+        Ok(_) if terminal::is_output_lost() => ExitCode::FAILURE,
         Ok(code) => code,
         Err(error) => report(&context, &error, netns.as_ref()),
     }

@@ -4,7 +4,10 @@ use std::{
     borrow::Cow,
     fmt::Display,
     io::{IsTerminal, Write, stderr, stdin, stdout},
-    sync::mpsc::{self, RecvTimeoutError, Sender},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -74,14 +77,24 @@ pub fn is_unicode() -> bool {
     locale.contains("utf-8") || locale.contains("utf8")
 }
 
+/// What was asked for could not be printed.
+static IS_LOST: AtomicBool = AtomicBool::new(false);
+
 /// Prints to standard output. A reader that has gone has seen enough.
 pub fn print(text: &str) {
     let mut out = stdout().lock();
     if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
+        IS_LOST.store(true, Ordering::Relaxed);
         complain(format_args!("error: failed to write to standard output: {error}"));
     }
+}
+
+/// Tells whether something of what [`print`] was given could not be written.
+#[must_use]
+pub fn is_output_lost() -> bool {
+    IS_LOST.load(Ordering::Relaxed)
 }
 
 /// A line on standard error that says what is waited for, and for how long; written anew each second, and gone when this is. Only on a
