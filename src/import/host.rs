@@ -81,7 +81,7 @@ impl<'f> Host<'f> {
         let units = units::read(self.files);
         self.bound(&units);
         self.world.stanzas =
-            self.interfaces.stanzas.iter().filter(|stanza| self.may_stay(stanza)).map(|stanza| stanza.name.clone()).collect();
+            self.interfaces.stanzas.iter().filter(|stanza| self.may_stay(stanza)).map(|stanza| stanza.link().to_owned()).collect();
         let scripts = self.files.matching(&format!("{NAMESPACES}/*"));
         let mut names: BTreeSet<String> = scripts.iter().filter_map(|path| path.rsplit('/').next()).map(str::to_owned).collect();
         names.extend(self.units.iter().map(|unit| unit.netns.clone()));
@@ -177,7 +177,7 @@ impl<'f> Host<'f> {
                 self.command(&at, &command, &format!("{}={}", setting.key, setting.value));
             }
         }
-        if self.enters(&path) {
+        if !self.scripts.contains(&path) && self.enters(&path) {
             self.world.home = Some(name.to_owned());
             self.file_of(None, &path);
             self.world.home = None;
@@ -230,7 +230,7 @@ impl<'f> Host<'f> {
         let Some(depth) = at.depth.checked_sub(1) else { return };
         self.ran.insert(stanza.from.clone());
         if at.netns.is_some() && self.may_stay(stanza) {
-            self.world.inside.insert(stanza.name.clone());
+            self.world.inside.insert(stanza.link().to_owned());
         }
         self.stanza(&At { depth, ..at.clone() }, stanza, link);
     }
@@ -289,7 +289,7 @@ impl<'f> Host<'f> {
             self.about.iter().filter(|(link, _)| !stays(link) || is_port(link)).map(|(_, note)| note.clone()).collect();
         let quiet = |stanza: &Stanza| stanza.method == "loopback" && stanza.options.is_empty();
         for stanza in self.interfaces.stanzas.iter().filter(|stanza| !quiet(stanza) && self.may_stay(stanza)) {
-            if stays(&stanza.name) {
+            if stays(stanza.link()) {
                 notes.push(Note::needless(stanza.from.clone(), &header(stanza), "stays with ifupdown"));
             } else if self.is_template(stanza) && !self.ran.contains(&stanza.from) {
                 notes.push(Note::needless(stanza.from.clone(), &header(stanza), "others inherit it, and nothing brings it up by itself"));

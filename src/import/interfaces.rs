@@ -54,6 +54,13 @@ pub fn read(files: &Files, path: &str) -> Interfaces {
     found
 }
 
+impl Stanza {
+    /// Gives the link of its name: that of `eth0:1` is eth0.
+    pub fn link(&self) -> &str {
+        self.name.split(':').next().unwrap_or(&self.name)
+    }
+}
+
 impl Interfaces {
     /// Tells whether a stanza is there for others that inherit it: nothing brings it up by itself.
     pub fn is_template(&self, stanza: &Stanza) -> bool {

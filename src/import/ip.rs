@@ -221,7 +221,7 @@ impl Host<'_> {
                     if let Some(netns) = &netns {
                         self.world.netns(netns);
                     }
-                    self.world.move_link(link, netns.as_deref());
+                    self.world.move_link(link, netns.as_deref(), first);
                 }
                 "master" => self.world.links[link].master = fact(words.value(word)?),
                 "nomaster" => self.world.links[link].master = None,

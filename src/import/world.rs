@@ -208,14 +208,14 @@ impl World {
         self.links.len() - 1
     }
 
-    /// Moves a link to a namespace or back; the kernel takes its addresses and routes.
-    pub fn move_link(&mut self, at: usize, netns: Option<&str>) {
+    /// Moves a link to a namespace or back; the kernel takes its addresses and routes. `name` is the one that it has before.
+    pub fn move_link(&mut self, at: usize, netns: Option<&str>, name: &str) {
         let link = &mut self.links[at];
         if link.netns.as_deref() == netns {
             return;
         }
         if link.netns.is_none() {
-            link.moved = Some(link.name.clone());
+            link.moved = Some(name.to_owned());
         }
         link.netns = netns.map(str::to_owned);
         (link.master, link.addresses, link.routes) = (None, Vec::new(), Vec::new());
