@@ -115,7 +115,7 @@ fn bridges(world: &World, written: &Written) -> BTreeSet<String> {
 fn old(world: &World, interfaces: &Interfaces, files: &Files) -> (Vec<String>, Vec<String>) {
     let ours = |name: &str| {
         let name = name.split(':').next().unwrap_or(name);
-        world.links.iter().any(|link| link.name == name && (link.netns.is_some() || world.is_host_end(link)) && !is_host_link(world, name))
+        world.is_taken(name) && !is_host_link(world, name)
     };
     let (mut moves, edits) = taken(interfaces, ours);
     moves.extend(files.paths().filter(|path| path.starts_with(&format!("{NAMESPACES}/"))).map(str::to_owned));

@@ -17,6 +17,8 @@ pub struct At {
     pub vars: Vars,
     /// The link of the stanza that it stands in.
     pub about: Option<String>,
+    /// That stanza is one of the host's own, which may stay with ifupdown.
+    pub may_stay: bool,
     /// It undoes what others did.
     pub undo: bool,
     /// How many scripts may still call each other.
@@ -85,6 +87,7 @@ impl Host<'_> {
 
     /// Runs a command, and takes note if it makes nothing. `text` is its line.
     pub fn command(&mut self, at: &At, command: &Command, text: &str) {
+        self.says(at);
         let done = match &command.unknown {
             _ if self.is_endless() => missed("scripts run without an end"),
             _ if at.undo => undo(&command.words),

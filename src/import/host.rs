@@ -37,8 +37,12 @@ pub struct Host<'f> {
     /// Notes on stanzas of links of the host: they are of no interest where the link stays with ifupdown.
     about: Vec<(String, Note)>,
     pub interfaces: Interfaces,
-    /// What was taken note of already.
-    noted: BTreeSet<Note>,
+    /// What was taken note of already, with the link that it is about.
+    noted: BTreeSet<(Option<String>, Note)>,
+    /// Places that ran on the host, with the link of the host's own stanza that they ran for.
+    said: BTreeSet<(Origin, Option<String>)>,
+    /// Stanzas of files of their own that nothing has brought up where the others did.
+    skipped: BTreeMap<Origin, String>,
     /// Commands that were followed.
     count: usize,
     /// Stanzas that have run, by their place.
@@ -50,16 +54,22 @@ pub struct Host<'f> {
 impl<'f> Host<'f> {
     pub fn new(files: &'f Files) -> Self {
         let interfaces = interfaces::read(files, INTERFACES);
-        let notes = interfaces.notes.clone();
+        Self { notes: interfaces.notes.clone(), interfaces, tables: tables(files), ..Self::bare(files) }
+    }
+
+    /// A host on which nothing has run.
+    fn bare(files: &'f Files) -> Self {
         Self {
             files,
             world: World::default(),
-            notes,
+            notes: Vec::new(),
             units: Vec::new(),
-            tables: tables(files),
+            tables: BTreeMap::new(),
             about: Vec::new(),
-            interfaces,
+            interfaces: Interfaces::default(),
             noted: BTreeSet::new(),
+            said: BTreeSet::new(),
+            skipped: BTreeMap::new(),
             count: 0,
             ran: BTreeSet::new(),
             scripts: BTreeSet::new(),
@@ -70,6 +80,8 @@ impl<'f> Host<'f> {
     pub fn read(&mut self) {
         let units = units::read(self.files);
         self.bound(&units);
+        self.world.stanzas =
+            self.interfaces.stanzas.iter().filter(|stanza| self.may_stay(stanza)).map(|stanza| stanza.link().to_owned()).collect();
         let scripts = self.files.matching(&format!("{NAMESPACES}/*"));
         let mut names: BTreeSet<String> = scripts.iter().filter_map(|path| path.rsplit('/').next()).map(str::to_owned).collect();
         names.extend(self.units.iter().map(|unit| unit.netns.clone()));
@@ -82,9 +94,17 @@ impl<'f> Host<'f> {
         named_netns::read(self);
         wg_netns::read(self);
         for stanza in self.interfaces.stanzas.clone() {
-            if !self.ran.contains(&stanza.from) {
+            if !self.ran.contains(&stanza.from) && !of_netns(&stanza.from) && !self.is_template(&stanza) {
                 let at = at(None, &stanza.from);
                 self.run_stanza(&at, &stanza, &stanza.name);
+            }
+        }
+        // what is left does not say how it gets inside: its name does
+        for name in &names {
+            let path = format!("{NAMESPACES}/{name}");
+            self.file_of(Some(name), &path);
+            if let Some(netns) = self.world.netns.get_mut(name).filter(|netns| netns.from.is_empty() && self.scripts.contains(&path)) {
+                netns.from.push(Origin::new(&path, 1));
             }
         }
         for unit in &self.units {
@@ -102,13 +122,31 @@ impl<'f> Host<'f> {
 
     /// Takes note of a line that made nothing, unless the same was said already.
     pub fn note(&mut self, at: &At, note: Note) {
-        if !self.noted.insert(note.clone()) {
+        let about = at.about.clone().filter(|_| at.may_stay && at.netns.is_none());
+        if !self.noted.insert((about.clone(), note.clone())) {
             return;
         }
-        match &at.about {
-            Some(link) if at.netns.is_none() => self.about.push((link.clone(), note)),
-            _ => self.notes.push(note),
+        match about {
+            Some(link) => self.about.push((link, note)),
+            None => self.notes.push(note),
         }
+    }
+
+    /// Takes note of what runs on the host, to know afterwards what becomes of the links that it speaks of.
+    pub fn says(&mut self, at: &At) {
+        if at.netns.is_none() {
+            self.said.insert((at.from.clone(), at.about.clone().filter(|_| at.may_stay)));
+        }
+    }
+
+    /// Tells whether a stanza is one of the host's own.
+    pub fn may_stay(&self, stanza: &Stanza) -> bool {
+        self.interfaces.files.contains(&*stanza.from.file) && !of_netns(&stanza.from)
+    }
+
+    /// Tells whether a stanza of the host is only there for those that inherit it: there is no such link, either.
+    fn is_template(&self, stanza: &Stanza) -> bool {
+        self.interfaces.is_template(stanza) && self.files.get(&format!("/sys/class/net/{}/address", stanza.name)).is_none()
     }
 
     fn bound(&mut self, units: &BTreeMap<String, Unit>) {
@@ -139,28 +177,51 @@ impl<'f> Host<'f> {
                 self.command(&at, &command, &format!("{}={}", setting.key, setting.value));
             }
         }
-        let Some(text) = self.files.get(&path).map(str::to_owned).filter(|_| !self.scripts.contains(&path)) else { return };
-        let at = at(None, &Origin::new(&path, 1));
-        if interfaces::is_interfaces(&text) {
-            self.file(&at, &path, None);
-        } else {
-            let _ = self.script(&at, &path, &[]);
+        if !self.scripts.contains(&path) && self.enters(&path) {
+            self.world.home = Some(name.to_owned());
+            self.file_of(None, &path);
+            self.world.home = None;
         }
+    }
+
+    /// Runs a file of /etc/network/namespaces, of stanzas or commands, unless something that was read has run it.
+    fn file_of(&mut self, netns: Option<&str>, path: &str) {
+        let Some(text) = self.files.get(path).filter(|_| !self.scripts.contains(path)) else { return };
+        let at = at(netns, &Origin::new(path, 1));
+        if interfaces::is_interfaces(text) {
+            self.file(&at, path, None);
+        } else {
+            let _ = self.script(&at, path, &[]);
+        }
+    }
+
+    /// Tells whether a file has to do with namespaces when it runs on the host: whoever runs it does so there. It is tried out.
+    fn enters(&mut self, path: &str) -> bool {
+        let interfaces = std::mem::take(&mut self.interfaces);
+        let mut trial = Self { interfaces, tables: self.tables.clone(), count: self.count, ..Self::bare(self.files) };
+        trial.file_of(None, path);
+        self.count = trial.count;
+        self.interfaces = trial.interfaces;
+        !trial.world.netns.is_empty()
     }
 
     /// Runs the stanzas of a file of its own: those of a name, or all that come up by themselves; all where none does.
     fn file(&mut self, at: &At, path: &str, name: Option<&str>) {
         self.scripts.insert(path.to_owned());
         let found = interfaces::read(self.files, path);
-        for note in found.notes {
-            self.note(at, note);
+        for note in &found.notes {
+            self.note(at, note.clone());
         }
-        let auto = |stanza: &Stanza| found.classes.iter().any(|(_, name, _)| *name == stanza.name);
-        let any = found.stanzas.iter().any(auto);
+        let any = found.stanzas.iter().any(|stanza| stanza.method != "loopback" && found.comes_up(stanza));
         for stanza in &found.stanzas {
-            if name.map_or_else(|| auto(stanza) || !any, |name| stanza.name == name) {
+            // one that has run inside, by another's `ifup`, is not the host's
+            let ran = at.netns.is_none() && self.ran.contains(&stanza.from);
+            let comes_up = found.comes_up(stanza) || !any && !ran && !found.is_template(stanza);
+            if name.map_or(comes_up, |name| stanza.name == name) {
                 let at = At { about: None, ..at.clone() };
                 self.run_stanza(&at, stanza, &stanza.name);
+            } else if !found.is_template(stanza) {
+                self.skipped.insert(stanza.from.clone(), header(stanza));
             }
         }
     }
@@ -168,6 +229,9 @@ impl<'f> Host<'f> {
     fn run_stanza(&mut self, at: &At, stanza: &Stanza, link: &str) {
         let Some(depth) = at.depth.checked_sub(1) else { return };
         self.ran.insert(stanza.from.clone());
+        if at.netns.is_some() && self.may_stay(stanza) {
+            self.world.inside.insert(stanza.link().to_owned());
+        }
         self.stanza(&At { depth, ..at.clone() }, stanza, link);
     }
 
@@ -211,21 +275,56 @@ impl<'f> Host<'f> {
         Ok(())
     }
 
-    /// Sorts notes by what they are about: links that stay as they are need none, but are named.
+    /// Sorts notes by what they are about: links that stay as they are need none, but are named. What was said of other links of the host
+    /// is in no file, and named, too.
     fn settle(&mut self) {
-        let is_port = |name: &str| self.world.find(None, name).is_some_and(|link| self.world.links[link].master.is_some());
-        let has_stanza = |name: &str| self.interfaces.stanzas.iter().any(|stanza| stanza.name == name);
-        let stays = |name: &str| match self.world.find(None, name).map(|link| &self.world.links[link]) {
-            // stanzas of a namespace's own file are only names for commands
-            _ if is_port(name) || !has_stanza(name) => false,
-            Some(link) => link.kind != Kind::Bridge && !self.world.is_host_end(link),
-            // moved into a namespace, or only a name for commands
-            None => false,
+        let host_link = |name: &str| self.world.find(None, name).map(|link| &self.world.links[link]);
+        // moved into a namespace, or only a name for commands, where there is no such link
+        let stays = |name: &str| {
+            self.world.stanzas.contains(name)
+                && host_link(name).is_some_and(|link| link.kind != Kind::Bridge && !self.world.is_host_end(link))
         };
-        let mut notes: Vec<Note> = self.about.iter().filter(|(link, _)| !stays(link)).map(|(_, note)| note.clone()).collect();
-        for stanza in self.interfaces.stanzas.iter().filter(|stanza| stanza.method != "loopback" && stays(&stanza.name)) {
-            let header = format!("iface {} {} {}", stanza.name, stanza.family, stanza.method);
-            notes.push(Note::needless(stanza.from.clone(), &header, "stays with ifupdown"));
+        let is_port = |name: &str| host_link(name).is_some_and(|link| link.master.is_some());
+        let mut notes: Vec<Note> =
+            self.about.iter().filter(|(link, _)| !stays(link) || is_port(link)).map(|(_, note)| note.clone()).collect();
+        let quiet = |stanza: &Stanza| stanza.method == "loopback" && stanza.options.is_empty();
+        for stanza in self.interfaces.stanzas.iter().filter(|stanza| !quiet(stanza) && self.may_stay(stanza)) {
+            if stays(stanza.link()) {
+                notes.push(Note::needless(stanza.from.clone(), &header(stanza), "stays with ifupdown"));
+            } else if self.is_template(stanza) && !self.ran.contains(&stanza.from) {
+                notes.push(Note::needless(stanza.from.clone(), &header(stanza), "others inherit it, and nothing brings it up by itself"));
+            }
+        }
+        for (from, header) in self.skipped.iter().filter(|(from, _)| !self.ran.contains(from)) {
+            notes.push(Note::missed(from.clone(), header, "nothing that was read brings it up"));
+        }
+        let says = |from: &Origin| {
+            let all = self.said.range((from.clone(), None)..).take_while(|(place, _)| place == from).map(|(_, stanza)| stanza.as_deref());
+            all.collect::<Vec<_>>()
+        };
+        for link in self.world.links.iter().filter(|link| link.netns.is_some() || self.world.is_host_end(link)) {
+            for from in link.from.iter().chain(link.said()).chain(link.master.iter().map(|fact| &fact.from)) {
+                if says(from).into_iter().flatten().any(|stanza| self.world.stanzas.contains(stanza) && !self.world.is_taken(stanza)) {
+                    let why = "it is in the file, and in a stanza that stays with ifupdown: take it out there";
+                    notes.push(Note::missed(from.clone(), &self.files.line(from), why));
+                }
+            }
+        }
+        for link in self.world.links.iter().filter(|link| link.netns.is_none()) {
+            // pairs, and bridges, are written
+            if matches!(link.kind, Kind::Bridge | Kind::Veth { .. }) || self.world.is_host_end(link) {
+                continue;
+            }
+            let is_uplink = link.master.as_ref().and_then(|bridge| host_link(&bridge.value)).is_some_and(|link| link.kind == Kind::Bridge);
+            let made = link.from.iter().filter(|_| link.kind != Kind::Found);
+            let master = link.master.iter().map(|fact| &fact.from).filter(|_| !is_uplink);
+            for from in made.chain(master).chain(link.said()) {
+                let by = says(from);
+                if by.is_empty() || !by.into_iter().all(|stanza| stanza.is_some_and(stays)) {
+                    let why = format!("this is of link '{}' of the host, which no namespace has", link.name);
+                    notes.push(Note::missed(from.clone(), &self.files.line(from), why));
+                }
+            }
         }
         self.notes.append(&mut notes);
         self.notes.sort_by(|a, b| a.from.cmp(&b.from));
@@ -233,9 +332,18 @@ impl<'f> Host<'f> {
     }
 }
 
+fn header(stanza: &Stanza) -> String {
+    format!("iface {} {} {}", stanza.name, stanza.family, stanza.method)
+}
+
+/// Tells whether a place is in a file of a namespace.
+fn of_netns(from: &Origin) -> bool {
+    from.file.strip_prefix(NAMESPACES).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// A place on the host.
 pub fn at(netns: Option<&str>, from: &Origin) -> At {
-    At { netns: netns.map(str::to_owned), from: from.clone(), vars: Vars::new(), about: None, undo: false, depth: DEPTH }
+    At { netns: netns.map(str::to_owned), from: from.clone(), vars: Vars::new(), about: None, may_stay: false, undo: false, depth: DEPTH }
 }
 
 /// Reads the names of routing tables.

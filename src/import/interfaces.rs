@@ -35,6 +35,8 @@ pub struct Interfaces {
     /// `auto` and `allow-…`: class, name, place.
     pub classes: Vec<(String, String, Origin)>,
     pub notes: Vec<Note>,
+    /// Stanzas that others inherit.
+    inherited: BTreeSet<String>,
     /// Files that were read; each counts once.
     pub files: BTreeSet<String>,
     /// `source` lines: what they name.
@@ -50,6 +52,25 @@ pub fn read(files: &Files, path: &str) -> Interfaces {
     read_file(files, path, &mut found);
     inherit(&mut found);
     found
+}
+
+impl Stanza {
+    /// Gives the link of its name: that of `eth0:1` is eth0.
+    pub fn link(&self) -> &str {
+        self.name.split(':').next().unwrap_or(&self.name)
+    }
+}
+
+impl Interfaces {
+    /// Tells whether a stanza is there for others that inherit it: nothing brings it up by itself.
+    pub fn is_template(&self, stanza: &Stanza) -> bool {
+        self.inherited.contains(&stanza.name) && !self.comes_up(stanza)
+    }
+
+    /// Tells whether a stanza comes up by itself: `auto`, `allow-hotplug`.
+    pub fn comes_up(&self, stanza: &Stanza) -> bool {
+        self.classes.iter().any(|(_, name, _)| *name == stanza.name)
+    }
 }
 
 /// Tells whether a text is one of interfaces(5), and not a script.
@@ -156,6 +177,7 @@ fn inherit(found: &mut Interfaces) {
                 continue;
             }
             seen.push(inherits.value.clone());
+            found.inherited.insert(inherits.value.clone());
             let Some(parent) = all.iter().find(|other| other.name == inherits.value) else {
                 found.notes.push(Note::missed(inherits.from, &format!("inherits {}", inherits.value), "there is no such stanza"));
                 continue;

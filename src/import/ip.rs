@@ -221,7 +221,7 @@ impl Host<'_> {
                     if let Some(netns) = &netns {
                         self.world.netns(netns);
                     }
-                    self.world.move_link(link, netns.as_deref());
+                    self.world.move_link(link, netns.as_deref(), first);
                 }
                 "master" => self.world.links[link].master = fact(words.value(word)?),
                 "nomaster" => self.world.links[link].master = None,
@@ -291,11 +291,10 @@ impl Host<'_> {
 
     /// Gives a link an address.
     pub fn address(&mut self, at: &At, dev: &str, address: Address, nodad: bool) {
-        if dev == "lo" {
-            if let Some(netns) = at.netns.as_deref().filter(|_| !address.ip.is_loopback()) {
-                add(&mut self.world.netns(netns).loopback, address, at.from.clone());
-            }
-            return;
+        match &at.netns {
+            _ if dev == "lo" && address.ip.is_loopback() => return,
+            Some(netns) if dev == "lo" => return add(&mut self.world.netns(netns).loopback, address, at.from.clone()),
+            _ => {}
         }
         let link = self.world.link(at.netns.as_deref(), dev, &at.from);
         let link = &mut self.world.links[link];

@@ -99,6 +99,11 @@ impl Files {
         self.texts.get(path).map(String::as_str)
     }
 
+    /// Gives the line of a place.
+    fn line(&self, from: &Origin) -> String {
+        self.get(&from.file).and_then(|text| text.lines().nth(from.line.saturating_sub(1))).unwrap_or_default().trim().to_owned()
+    }
+
     fn paths(&self) -> impl Iterator<Item = &str> {
         self.texts.keys().map(String::as_str)
     }

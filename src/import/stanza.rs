@@ -20,8 +20,10 @@ impl Host<'_> {
             Some((name, _)) => (name, Some(link)),
             None => (link, None),
         };
-        let mut at =
-            At { from: stanza.from.clone(), about: at.about.clone().or_else(|| at.netns.is_none().then(|| name.to_owned())), ..at.clone() };
+        let about = at.about.clone().or_else(|| at.netns.is_none().then(|| name.to_owned()));
+        let may_stay = if at.about.is_some() { at.may_stay } else { self.may_stay(stanza) };
+        let mut at = At { from: stanza.from.clone(), about, may_stay, ..at.clone() };
+        self.says(&at);
         at.vars.extend(
             [("IFACE", link), ("LOGICAL", &stanza.name), ("ADDRFAM", &stanza.family), ("METHOD", &stanza.method), ("MODE", "start")]
                 .map(|(key, value)| (key.to_owned(), value.to_owned())),
@@ -36,8 +38,7 @@ impl Host<'_> {
         };
         let header = format!("iface {link} {} {}", stanza.family, stanza.method);
         match stanza.method.as_str() {
-            "loopback" => return,
-            "static" | "manual" | "dhcp" | "auto" => {}
+            "loopback" | "static" | "manual" | "dhcp" | "auto" => {}
             method => self
                 .note(&at, Note::missed(stanza.from.clone(), &header, format!("the configuration has nothing for the method '{method}'"))),
         }
@@ -82,6 +83,7 @@ impl Host<'_> {
         let mut own = Own::default();
         for option in &stanza.options {
             let at = At { from: option.from.clone(), ..at.clone() };
+            self.says(&at);
             match self.option(&at, stanza, name, option, &mut own) {
                 Ok(()) => {}
                 Err(Left::Missed(why)) => {
@@ -166,12 +168,13 @@ impl Host<'_> {
                 }
                 _ => missed("this is no MAC address"),
             },
-            "mtu" => {
-                if let Some(link) = link {
+            "mtu" => match link {
+                Some(link) => {
                     self.world.links[link].mtu = Some(fact(value));
+                    Ok(())
                 }
-                Ok(())
-            }
+                None => missed("lo has addresses only"),
+            },
             "accept-ra" => {
                 if let Some(link) = link.filter(|_| value != "0") {
                     self.world.links[link].accept_ra = Some(option.from.clone());

@@ -1,6 +1,9 @@
 //! What commands and stanzas would have made: links with their addresses and routes, each fact with its place.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::Origin;
 
@@ -16,6 +19,12 @@ pub struct Fact<T> {
 pub struct World {
     pub netns: BTreeMap<String, Netns>,
     pub links: Vec<Link>,
+    /// Names of the host's stanzas that ran in a namespace.
+    pub inside: BTreeSet<String>,
+    /// Names of the host's stanzas.
+    pub stanzas: BTreeSet<String>,
+    /// The namespace whose own file runs on the host.
+    pub home: Option<String>,
     /// Commands that put keys into files of their own.
     pub keys: Vec<String>,
 }
@@ -65,7 +74,7 @@ pub struct Link {
     /// None on the host.
     pub netns: Option<String>,
     pub kind: Kind,
-    /// Its name on the host, of one that was found there and moved.
+    /// Its name on the host, of one that was there and moved.
     pub moved: Option<String>,
     pub parent: Option<String>,
     pub from: Vec<Origin>,
@@ -125,6 +134,36 @@ pub fn add<T: PartialEq>(list: &mut Vec<Fact<T>>, value: T, from: Origin) {
     }
 }
 
+impl Link {
+    /// Lists where something was said of it, besides what made it and the bridge that it is on.
+    pub fn said(&self) -> impl Iterator<Item = &Origin> {
+        let Self {
+            name: _,
+            netns: _,
+            kind: _,
+            moved: _,
+            parent: _,
+            from: _,
+            mac,
+            mtu,
+            addresses,
+            routes,
+            master: _,
+            dns,
+            dad_off,
+            accept_ra,
+            dhcp,
+            keys,
+            peers,
+        } = self;
+        let values = mac.iter().chain(mtu).chain(keys.values()).chain(peers).map(|fact| &fact.from);
+        let addresses = addresses.iter().map(|fact| &fact.from);
+        let routes = routes.iter().map(|fact| &fact.from);
+        let dns = dns.iter().map(|fact| &fact.from);
+        values.chain(addresses).chain(routes).chain(dns).chain(dad_off).chain(accept_ra).chain(dhcp.iter().flatten())
+    }
+}
+
 impl World {
     pub fn netns(&mut self, name: &str) -> &mut Netns {
         self.netns.entry(name.to_owned()).or_default()
@@ -134,20 +173,18 @@ impl World {
         self.links.iter().position(|link| link.netns.as_deref() == netns && link.name == name)
     }
 
-    /// Finds a link, or takes note that there is one. What was moved into a namespace is meant, too, where the host has none of the name.
+    /// Finds a link, or takes note that there is one. What the host had by this name and was moved into a namespace is meant, too, where it
+    /// has none now; and in a namespace's own file, what that has and the host does not.
     pub fn link(&mut self, netns: Option<&str>, name: &str, from: &Origin) -> usize {
         let moved = || {
-            let mut inside =
-                (0..self.links.len()).filter(|at| netns.is_none() && self.links[*at].netns.is_some() && self.links[*at].name == name);
+            let left = |link: &Link| netns.is_none() && link.netns.is_some() && link.moved.as_deref() == Some(name);
+            let mut inside = (0..self.links.len()).filter(|at| left(&self.links[*at]));
             inside.next().filter(|_| inside.next().is_none())
         };
-        match self.find(netns, name).or_else(moved) {
+        let home = || self.home.as_deref().filter(|_| netns.is_none() && !self.stanzas.contains(name));
+        match self.find(netns, name).or_else(moved).or_else(|| self.find(Some(home()?), name)) {
             Some(at) => at,
-            None => {
-                let link = Link { name: name.to_owned(), netns: netns.map(str::to_owned), from: vec![from.clone()], ..Link::default() };
-                self.links.push(link);
-                self.links.len() - 1
-            }
+            None => self.link_here(netns, name, from),
         }
     }
 
@@ -162,22 +199,36 @@ impl World {
     }
 
     fn link_here(&mut self, netns: Option<&str>, name: &str, from: &Origin) -> usize {
+        // what is in no namespace that is written would be lost
+        if let Some(netns) = netns {
+            self.netns(netns);
+        }
         let link = Link { name: name.to_owned(), netns: netns.map(str::to_owned), from: vec![from.clone()], ..Link::default() };
         self.links.push(link);
         self.links.len() - 1
     }
 
-    /// Moves a link to a namespace or back; the kernel takes its addresses and routes.
-    pub fn move_link(&mut self, at: usize, netns: Option<&str>) {
+    /// Moves a link to a namespace or back; the kernel takes its addresses and routes. `name` is the one that it has before.
+    pub fn move_link(&mut self, at: usize, netns: Option<&str>, name: &str) {
         let link = &mut self.links[at];
         if link.netns.as_deref() == netns {
             return;
         }
-        if link.netns.is_none() && link.kind == Kind::Found {
-            link.moved = Some(link.name.clone());
+        if link.netns.is_none() {
+            link.moved = Some(name.to_owned());
         }
         link.netns = netns.map(str::to_owned);
         (link.master, link.addresses, link.routes) = (None, Vec::new(), Vec::new());
+    }
+
+    /// Tells whether what the host calls by a name is a namespace's: a host end, a link that was moved, a stanza that ran inside. A link
+    /// inside may have the name of one of the host's.
+    pub fn is_taken(&self, name: &str) -> bool {
+        let is_it = |link: &Link| match link.netns {
+            Some(_) => link.moved.as_deref() == Some(name),
+            None => link.name == name && self.is_host_end(link),
+        };
+        self.inside.contains(name) || self.links.iter().any(is_it)
     }
 
     /// The end on the host of a pair whose other end is inside.

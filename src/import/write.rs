@@ -174,26 +174,13 @@ struct Writer<'w> {
 
 impl Writer<'_> {
     fn missed(&mut self, from: &Origin, why: &str) {
-        let line =
-            self.files.get(&from.file).and_then(|text| text.lines().nth(from.line.saturating_sub(1))).unwrap_or_default().trim().to_owned();
-        self.notes.push(Note::missed(from.clone(), &line, why));
+        self.notes.push(Note::missed(from.clone(), &self.files.line(from), why));
     }
 
     /// Takes note of everything that was said of a link.
     fn lost(&mut self, link: &Link, why: &str) {
-        let facts = [&link.mac, &link.mtu, &link.master].into_iter().flatten().map(|fact| &fact.from);
-        let from: Vec<Origin> = link
-            .from
-            .iter()
-            .chain(facts)
-            .chain(link.addresses.iter().map(|fact| &fact.from))
-            .chain(link.routes.iter().map(|fact| &fact.from))
-            .chain(link.keys.values().map(|fact| &fact.from))
-            .chain(link.dhcp.iter().flatten())
-            .chain(&link.accept_ra)
-            .cloned()
-            .collect();
-        from.iter().for_each(|from| self.missed(from, why));
+        let master = link.master.iter().map(|fact| &fact.from);
+        link.from.iter().chain(master).chain(link.said()).for_each(|from| self.missed(from, why));
     }
 
     fn namespace(&mut self, name: &str, netns: &Netns) -> Vec<Table> {
@@ -222,7 +209,9 @@ impl Writer<'_> {
             }
             tables.push(table);
         }
-        let links: Vec<&Link> = self.world.links.iter().filter(|link| link.netns.as_deref() == Some(name) && link.name != "lo").collect();
+        let links = self.world.links.iter().filter(|link| link.netns.as_deref() == Some(name));
+        let (lo, links): (Vec<&Link>, Vec<&Link>) = links.partition(|link| link.name == "lo");
+        lo.iter().for_each(|lo| self.lost(lo, "lo has addresses only"));
         let owners: Vec<usize> = routes.iter().map(|route| owner(&links, &route.value)).collect();
         if links.is_empty() {
             routes.iter().for_each(|route| self.missed(&route.from, "there is no link that it could be on"));
@@ -238,7 +227,10 @@ impl Writer<'_> {
                 continue;
             }
             let more: Vec<&Fact<Route>> = routes.iter().zip(&owners).filter(|(_, owner)| **owner == at).map(|(route, _)| route).collect();
-            tables.extend(self.interface(name, link, &more, any_way_out || no_ipv6.is_some()));
+            match self.interface(name, link, &more, any_way_out || no_ipv6.is_some()) {
+                Some(table) => tables.push(table),
+                None => more.iter().for_each(|route| self.missed(&route.from, &format!("its link, '{}', is not in the file", link.name))),
+            }
         }
         tables
     }
@@ -270,7 +262,7 @@ impl Writer<'_> {
         if let Some(kind) = kind {
             table.one("kind", format!("\"{kind}\""), &origin);
         }
-        if let Some(parent) = link.moved.as_ref().or(link.parent.as_ref()) {
+        if let Some(parent) = link.moved.as_ref().filter(|_| link.kind == Kind::Found).or(link.parent.as_ref()) {
             table.one("parent", quoted(parent), &origin);
         }
         if let Some(host_end) = host_end {
@@ -322,6 +314,12 @@ impl Writer<'_> {
                 table.one(key, &fact.value, &fact.from);
             }
             table.list("peers", link.peers.iter().map(|fact| (fact.value.clone(), fact.from.to_string())).collect());
+        } else {
+            let facts = link.keys.values().chain(&link.peers);
+            facts.for_each(|fact| self.missed(&fact.from, "the configuration has this of host ends and tunnels"));
+        }
+        if let Some(master) = &link.master {
+            self.missed(&master.from, "the configuration has no bridges inside a namespace");
         }
         Some(table)
     }
@@ -339,10 +337,14 @@ impl Writer<'_> {
                     .for_each(|fact| self.missed(&fact.from, "a port of a bridge has no addresses: they are the bridge's"));
             }
             None => {
+                host_end.keys.values().for_each(|fact| self.missed(&fact.from, "this host end is on no bridge"));
                 table.list("host-addresses", host_end.addresses.iter().map(|fact| (address(&fact.value), fact.from.to_string())).collect());
             }
         }
         host_end.routes.iter().for_each(|fact| self.missed(&fact.from, "the configuration has no routes of the host by a pair"));
+        let others = host_end.dns.iter().map(|fact| &fact.from).chain(&host_end.dad_off).chain(&host_end.accept_ra);
+        let others = others.chain(host_end.dhcp.iter().flatten()).chain(host_end.peers.iter().map(|fact| &fact.from));
+        others.for_each(|from| self.missed(from, "the configuration has nothing for it on a host end"));
         match LinkName::parse_ours(&host_end.name) {
             Ok(_) => table.one("host-name", quoted(&host_end.name), origin),
             Err(why) => {
@@ -425,6 +427,12 @@ impl Writer<'_> {
         table.fact("mtu", link.mtu.as_ref(), number);
         for (key, fact) in &link.keys {
             table.one(key, &fact.value, &fact.from);
+        }
+        if let Some(from) = &link.dad_off {
+            self.missed(from, "a bridge checks its addresses for duplicates");
+        }
+        if let Some(master) = &link.master {
+            self.missed(&master.from, "a bridge is no port of another one");
         }
         for from in link.dhcp.iter().flatten().chain(&link.accept_ra) {
             self.missed(
