@@ -608,7 +608,8 @@ fn a_renamed_namespace_takes_its_services_along(suite: Suite) {
     let said = lab.sync(&[]).ok();
     let retired = "pending: netns 'box' is no longer in the configuration and goes with the next sync after its last unit has stopped: t-svc.service\n";
     assert_eq!((said.stdout, said.stderr.as_str()), (retired.to_owned() + &pending("t-svc", "box", "new", moves), ""));
-    let _ = lab.run(&["netns-networkd", "status"]).fails(3);
+    let shown = lab.run(&["netns-networkd", "status"]).fails(3).stdout;
+    assert!(shown.contains("which netns 'new' is to have") && !shown.contains("systemctl restart"), "{shown}");
     assert_eq!(lab.who("fd3f::2", "8000").pid, before.pid);
     // it may be restarted meanwhile
     lab.systemctl(&["restart", "t-svc"]);

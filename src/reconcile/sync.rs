@@ -260,6 +260,9 @@ impl<'a> Run<'a> {
         }
         self.waiting = self.with_takers(moves.iter().map(|one| one.from.clone()).collect(), &whole);
         let mut plan = self.plan_part(situation, round)?;
+        // a restart alone would not do it
+        plan.pending
+            .retain(|pending| !matches!(pending, Pending::Restart(restart) if moves.iter().any(|one| one.unit == restart.why.unit())));
         plan.pending.extend(moves.into_iter().map(Pending::Move));
         Ok(plan)
     }
@@ -508,9 +511,9 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Leaves only the changes of the namespaces that were asked for.
+    /// Leaves only the changes of the namespaces that were asked for, and that do not wait. `status` shows all that differs.
     fn narrow(&self, changes: &mut Vec<Change>, desired: &State) -> Result<()> {
-        if !self.is_partial() {
+        if self.only_looks || !self.is_partial() {
             return Ok(());
         }
         let names = &self.options.names;

@@ -251,8 +251,8 @@ pub(super) fn waiting(pending: &Pending) -> Waiting {
         }
         Pending::Restart(Restart { why: Why::Netns { name, .. }, .. })
         | Pending::Stray { netns: name, .. }
-        | Pending::Retired { name, .. }
-        | Pending::Move(Move { from: name, .. }) => Some(name.clone()),
+        | Pending::Retired { name, .. } => Some(name.clone()),
+        Pending::Move(Move { from, to, .. }) => Some(to.first().unwrap_or(from).clone()),
     };
     let unit = pending.unit().cloned();
     Waiting { netns, unit, text: pending.to_string() }
