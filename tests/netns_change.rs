@@ -186,6 +186,7 @@ fn routes_seen(sandbox: &Sandbox, wanted: &Netns) -> String {
     record(sandbox, wanted);
     // as in netns::up_twice_is_up_once, marks of ours tell when the monitor listens, and when it has seen all
     let script = r#"
+        : >/run/seen # not what the one before has left
         ip -n mail monitor route >/run/seen & pid=$!
         mark() {
             until grep -q "$1" /run/seen; do ip -n mail route add blackhole $1; ip -n mail route del blackhole $1; done
