@@ -39,6 +39,9 @@ const CENSUS: &str = r#"
 fn census(lab: &Lab) -> String {
     let quiet = "[[ -z $(systemctl list-units --all --plain --no-legend 'netns@*' 't-many*' 'run-netns-*') ]]";
     let _ = lab.wait_until("all units have gone", Duration::from_secs(30), quiet);
+    // a connection to systemd takes its time to go, too
+    let script = format!("census() {{ {CENSUS}\n}}\nfirst=$(census); read -t 0.5 <> <(:) || true; [[ $first = $(census) ]]");
+    let _ = lab.wait_until("nothing comes or goes", Duration::from_secs(30), &script);
     lab.sh(CENSUS).ok().stdout
 }
 
