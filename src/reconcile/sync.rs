@@ -395,9 +395,9 @@ impl<'a> Run<'a> {
     /// Observes everything that the configuration or the manifest is about.
     pub(super) fn observe(&mut self, mut desired: State, left_out: Vec<String>) -> Result<Situation> {
         let root = &self.options.root;
-        self.known.clone_from(&desired.netns);
         let mut observed = State::default();
         if !root.is_host() {
+            self.known = std::mem::take(&mut desired.netns);
             // an image has files; the rest comes to be when it boots
             observed.files = host::files(root, &desired, &self.manifest)?;
             desired = State { files: desired.files, ..State::default() };
@@ -410,11 +410,11 @@ impl<'a> Run<'a> {
         }
         // one that a run held when it was cut off may be about to come up
         let there: BTreeSet<&NetnsName> = running.iter().chain(&held).collect();
-        let retired: Vec<_> = there.into_iter().filter(|name| !self.known.contains_key(name)).cloned().collect();
+        let retired: Vec<_> = there.into_iter().filter(|name| !desired.netns.contains_key(name)).cloned().collect();
         for name in &retired {
             self.keep_files(name, &mut desired)?;
         }
-        for name in running.iter().filter(|name| self.known.contains_key(name)) {
+        for name in running.iter().filter(|name| !retired.contains(name)) {
             self.keep_files_of_old_links(name, &mut desired)?;
         }
         observed.files = host::files(root, &desired, &self.manifest)?;
@@ -462,8 +462,13 @@ impl<'a> Run<'a> {
         let mut situation =
             Situation { observed, desired, loaded, left_out, running, retired, held, left, occupants, listed, ..Situation::default() };
         if self.only_looks {
+            self.known.clone_from(&situation.desired.netns);
             self.glance_inside(&inside, &mut situation);
         } else {
+            // most do not run: to copy them all takes a tenth of a run that has nothing to do
+            self.known = std::mem::take(&mut situation.desired.netns);
+            let compared = self.known.iter().filter(|(name, _)| inside.contains(name));
+            situation.desired.netns = compared.map(|(name, netns)| (name.clone(), netns.clone())).collect();
             situation.observed.netns = host::netns(&mut situation.desired, &inside)?.netns;
         }
         Ok(situation)
