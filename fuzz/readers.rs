@@ -95,8 +95,8 @@ pub fn records(bytes: &[u8]) {
     if let Ok(manifest) = Manifest::parse(&text) {
         assert_eq!(Manifest::parse(&manifest.text().unwrap()).unwrap(), manifest);
     }
-    if let Ok(netns) = toml::from_str::<Netns>(&text) {
-        assert_eq!(toml::from_str::<Netns>(&toml::to_string(&netns).unwrap()).unwrap(), netns);
+    if let Ok(netns) = serde_json::from_str::<Netns>(&text) {
+        assert_eq!(serde_json::from_str::<Netns>(&serde_json::to_string(&netns).unwrap()).unwrap(), netns);
     }
 }
 

@@ -44,7 +44,9 @@ pub fn mac(machine_id: &str, netns: &NetnsName, link: &LinkName, end: End) -> Ma
 /// The SHA-256 of a text, in hexadecimal digits.
 #[must_use]
 pub fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().fold(String::with_capacity(64), |hex, byte| hex + &format!("{byte:02x}"))
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digits = |byte: u8| [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
+    Sha256::digest(text).into_iter().flat_map(digits).collect()
 }
 
 fn hash(parts: &[&str]) -> [u8; 32] {

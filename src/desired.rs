@@ -64,13 +64,18 @@ pub const SYSCTL: [(&str, &str); 7] = [
 /// Gives the path of a namespace's record.
 #[must_use]
 pub fn record_path(name: &NetnsName) -> PathBuf {
-    Path::new(RECORDS).join(format!("{name}.toml"))
+    Path::new(RECORDS).join(format!("{name}.json"))
+}
+
+/// Writes down a namespace. As JSON: `up` reads it and writes it again at each start of a service, for which TOML takes twice as long.
+pub fn record(netns: &Netns) -> Result<String> {
+    Ok(serde_json::to_string_pretty(netns)? + "\n")
 }
 
 /// Gives the namespace whose record is at a path.
 #[must_use]
 pub fn record_of(path: &Path) -> Option<NetnsName> {
-    NetnsName::parse(path.strip_prefix(RECORDS).ok()?.to_str()?.strip_suffix(".toml")?).ok()
+    NetnsName::parse(path.strip_prefix(RECORDS).ok()?.to_str()?.strip_suffix(".json")?).ok()
 }
 
 /// Gives the path of the settings of a namespace's DHCP client.
@@ -223,7 +228,7 @@ fn add_namespace(state: &mut State, name: &NetnsName, namespace: &Namespace, con
         put(state, dhcp_path(name), render::dhcpcd_conf(dhcp, &netns));
         share_links(&mut netns, dhcp);
     }
-    let record = toml::to_string(&netns).with_context(|| format!("failed to write down netns '{name}'"))?;
+    let record = record(&netns).with_context(|| format!("failed to write down netns '{name}'"))?;
     put(state, record_path(name), record);
 
     for end in netns.links.values().filter_map(|link| link.kind.host_end()) {

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use crate::model::{
     Address, Dad, Drift, File, HostEnd, HostLink, Kind, Link, LinkName, Mac, Netns, NetnsName, Port, PortVlans, Route, RouteKey, Rule,
-    Ruleset, State, Unit, UnitName, Wireguard,
+    Ruleset, State, Unit, UnitName, Wireguard, joined,
 };
 
 /// One difference between what is and what should be.
@@ -149,17 +149,17 @@ pub enum NetnsChange {
 #[must_use]
 pub fn diff(observed: &State, desired: &State) -> Vec<Change> {
     let mut changes = Vec::new();
-    for (path, after) in &desired.files {
-        let before = observed.files.get(path);
-        if before.is_none_or(|b| b.content != after.content) {
-            changes.push(Change::WriteFile { path: path.clone(), before: before.cloned(), after: after.content.clone() });
+    let mut files_gone = Vec::new();
+    for (path, before, after) in joined(&observed.files, &desired.files) {
+        match (before, after) {
+            (_, Some(after)) if before.is_none_or(|b| b.content != after.content) => {
+                changes.push(Change::WriteFile { path: path.clone(), before: before.cloned(), after: after.content.clone() });
+            }
+            (Some(before), None) => files_gone.push(Change::RemoveFile { path: path.clone(), before: before.clone() }),
+            _ => {}
         }
     }
-    for (path, before) in &observed.files {
-        if !desired.files.contains_key(path) {
-            changes.push(Change::RemoveFile { path: path.clone(), before: before.clone() });
-        }
-    }
+    changes.append(&mut files_gone);
     for (name, after) in &desired.links {
         let before = observed.links.get(name);
         if before.is_none_or(|b| !b.has(after)) {
@@ -315,7 +315,7 @@ pub fn diff_netns(observed: &Netns, desired: &Netns) -> Vec<NetnsChange> {
     phases.add.extend(rules.difference(&observed.rules).cloned().map(NetnsChange::AddRule));
     let rules_gone = observed.rules.difference(rules).cloned().map(NetnsChange::RemoveRule).collect();
     let Phases { wanted: _, first, links, add, last } = phases;
-    [first, links, add, rules_gone, routes_gone, last, links_gone].concat()
+    [first, links, add, rules_gone, routes_gone, last, links_gone].into_iter().flatten().collect()
 }
 
 /// Names first, for everything else calls links by them.
@@ -365,10 +365,11 @@ fn as_made(kind: &Kind) -> Kind {
 
 /// Tells whether a kernel parameter is one of a link: it is there only as long as the link is.
 fn is_parameter_of(key: &str, link: &LinkName) -> bool {
-    let link = link.as_str().replace('.', "/");
     let rest =
         ["net.ipv4.conf.", "net.ipv4.neigh.", "net.ipv6.conf.", "net.ipv6.neigh."].iter().find_map(|prefix| key.strip_prefix(prefix));
-    rest.and_then(|rest| rest.strip_prefix(&link)).is_some_and(|rest| rest.starts_with('.'))
+    let of_link = rest.and_then(|rest| rest.split_once('.')).map(|(name, _)| name);
+    // a dot in a link's name is a slash in a key
+    of_link.is_some_and(|name| name.chars().map(|c| if c == '/' { '.' } else { c }).eq(link.as_str().chars()))
 }
 
 #[derive(Default)]

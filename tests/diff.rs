@@ -238,7 +238,7 @@ fn a_unit_in_its_place_is_left_alone() {
 }
 
 fn only_networkds_folder_reloads_networkd() {
-    for path in ["/var/lib/netns-networkd/netns/mail.toml", "/etc/netns/mail/resolv.conf", "/etc/systemd/network-other/x"] {
+    for path in ["/var/lib/netns-networkd/netns/mail.json", "/etc/netns/mail/resolv.conf", "/etc/systemd/network-other/x"] {
         let _ = assert_plan(vec![write(path)], &Request::default(), &format!("write {path}\n"));
         let _ = assert_plan(vec![remove(path, Provenance::Ours)], &Request::default(), &format!("remove {path}\n"));
     }
@@ -331,7 +331,7 @@ fn a_running_netns_converges_once() {
         name: netns("mail"),
         change: NetnsChange::SetMtu { name: link(name), host_end: Some(link("mail-eth0")), mtu: 9000 },
     };
-    let record = "/var/lib/netns-networkd/netns/mail.toml";
+    let record = "/var/lib/netns-networkd/netns/mail.json";
     let changes = vec![write(record), write(PORT), write(MAIL_DROP_IN), change("eth0"), change("eth1")];
     let wanted = format!(
         "write {record}\nwrite {PORT}\nreload systemd-networkd\nwrite {MAIL_DROP_IN}\nreload systemd\nchange netns 'mail' while it runs\n"

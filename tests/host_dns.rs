@@ -147,7 +147,7 @@ fn a_change_of_resolvers_shows_at_once(suite: Suite) {
         lab.config(&config(&["t-svc", "t-dyn"], dns));
         let said = lab.sync_changes(&[]);
         // the record notes the lines of the configuration, and some have moved
-        let rest = said.replace("change file /var/lib/netns-networkd/netns/box.toml\n", "");
+        let rest = said.replace("change file /var/lib/netns-networkd/netns/box.json\n", "");
         assert_eq!(rest, "change file /etc/netns/box/resolv.conf\n");
         resolved(answer);
         let shown = lab.ask("10.41.0.2", "8001", "cat /etc/resolv.conf");

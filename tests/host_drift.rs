@@ -404,7 +404,7 @@ fn edited_files_of_every_kind_are_kept(suite: Suite) {
         "/t-svc.service.d",
         "/box/resolv.conf",
         "/box/nsswitch.conf",
-        "/netns/box.toml",
+        "/netns/box.json",
         "/netns/box.nft",
         "/dhcp/box.conf",
     ];

@@ -154,7 +154,7 @@ fn what_cannot_be_entered_is_named(suite: Suite) {
     let _ = lab.sh("ip netns delete t-foreign").ok();
     let output = lab.run(&["setpriv", "--reuid=65534", "--clear-groups", "netns-networkd", "exec", "box", "true"]).fails(1);
     assert_eq!(output.stderr, "error: failed to enter netns 'box': only root can do this\n");
-    let record = "/var/lib/netns-networkd/netns/box.toml";
+    let record = "/var/lib/netns-networkd/netns/box.json";
     let _ = lab.sh(&format!("mv {record} /run/t-kept; echo broken >{record}")).ok();
     let output = exec("box true").fails(1);
     assert!(output.stderr.starts_with(&format!("error: {record} is broken: ")), "{output}");

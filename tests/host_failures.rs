@@ -93,7 +93,7 @@ fn assert_fails_to_start(lab: &Lab, unit: &str, netns: &str) -> String {
     let said = lab.journal_of("netns-networkd", || drop(lab.run(&["systemctl", "start", unit]).fails(1)));
     assert_eq!(lab.property(&format!("netns@{netns}"), "ActiveState"), "failed");
     let left = lab.sh(&format!(
-        "ls -d /run/netns/{netns} /run/netns-networkd/netns/{netns}.toml; ip -br link show type veth | grep ^{netns}- || true"
+        "ls -d /run/netns/{netns} /run/netns-networkd/netns/{netns}.json; ip -br link show type veth | grep ^{netns}- || true"
     ));
     assert_eq!(left.stdout, "", "left behind");
     lab.systemctl(&["reset-failed"]);
@@ -608,7 +608,7 @@ fn physical_link_in_use_is_refused(suite: Suite) {
 
 fn broken_record_is_an_error(suite: Suite) {
     let lab = running(suite);
-    let record = "/var/lib/netns-networkd/netns/two.toml";
+    let record = "/var/lib/netns-networkd/netns/two.json";
     let text = lab.read_file(record);
     for broken in ["", "links = 5\n", "\u{1}\u{2}", &text[..text.len() / 2]] {
         lab.write_file(record, broken);
@@ -624,7 +624,7 @@ fn broken_record_is_an_error(suite: Suite) {
     lab.start(&["t-two"]);
     assert_unharmed(&lab);
     // of what is applied: down still takes away what it can
-    lab.write_file("/run/netns-networkd/netns/two.toml", "broken");
+    lab.write_file("/run/netns-networkd/netns/two.json", "broken");
     lab.stop(&["t-two"]);
     assert_eq!(lab.sh("ls -d /run/netns/two").stdout, "");
     lab.systemctl(&["reset-failed"]);
@@ -690,7 +690,7 @@ fn host_end_name_is_taken(suite: Suite) {
 #[track_caller]
 fn assert_fails_with(lab: &Lab) -> String {
     let _ = lab.run(&["systemctl", "start", "t-two"]).fails(1);
-    assert_eq!(lab.sh("ls -d /run/netns/two /run/netns-networkd/netns/two.toml").stdout, "", "left behind");
+    assert_eq!(lab.sh("ls -d /run/netns/two /run/netns-networkd/netns/two.json").stdout, "", "left behind");
     let said = lab.journal(&["netns@two"]);
     lab.systemctl(&["reset-failed"]);
     said

@@ -107,7 +107,7 @@ fn a_hundred_services_start_at_once(suite: Suite) {
     let start = "pids=; for n in {1..100}; do systemctl start t-many@$n & pids+=\" $!\"; done; for pid in $pids; do wait $pid; done";
     let output = lab.sh(start);
     assert!(output.code == 0, "{output}\n{}", lab.journal(&["netns@*", "t-many@*"]));
-    let counts = lab.sh("ls /run/netns | wc -l; ls /run/netns-networkd/netns/*.toml | wc -l; systemctl list-units --plain --no-legend --state=active 't-many@*' 'netns@*' | wc -l
+    let counts = lab.sh("ls /run/netns | wc -l; ls /run/netns-networkd/netns/*.json | wc -l; systemctl list-units --plain --no-legend --state=active 't-many@*' 'netns@*' | wc -l
                          bridge link show | grep -c 'master br0 state forwarding'; ip -br link show master br1 | wc -l; systemctl --failed --no-legend
                          grep -c ' /run/netns ' /proc/self/mountinfo");
     assert_eq!(counts.ok().stdout, "100\n100\n200\n100\n10\n1\n");

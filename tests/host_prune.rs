@@ -202,7 +202,7 @@ fn what_left_the_configuration_while_it_was_stopped_goes(suite: Suite) {
             "remove file /etc/netns/box/nsswitch.conf",
             "remove file /etc/netns/box/resolv.conf",
             "remove file /etc/systemd/network/10-netns-networkd-port-box-eth0.network",
-            "remove file /var/lib/netns-networkd/netns/box.toml",
+            "remove file /var/lib/netns-networkd/netns/box.json",
             "reload systemd-networkd",
             "remove file /etc/systemd/system/t-svc.service.d/50-netns-networkd.conf",
             "reload systemd",
@@ -225,7 +225,7 @@ fn what_left_the_configuration_while_it_was_stopped_goes(suite: Suite) {
     );
     lab.sync_nothing();
     // an edited file is somebody's
-    let record = "/var/lib/netns-networkd/netns/other.toml";
+    let record = "/var/lib/netns-networkd/netns/other.json";
     lab.stop(&["t-other"]);
     let _ = lab.sh(&format!("echo '# by hand' >>{record}")).ok();
     lab.config(BRIDGE);
@@ -266,12 +266,12 @@ fn files_that_runs_have_left_go(suite: Suite) {
     let state = "/var/lib/netns-networkd";
     let files = [
         "/run/netns-networkd/netns/box.nft".to_owned(),
-        "/run/netns-networkd/netns/.box.toml.netns-networkd-new".to_owned(),
+        "/run/netns-networkd/netns/.box.json.netns-networkd-new".to_owned(),
         "/run/netns-networkd/netns/box.lock".to_owned(),
         "/run/netns/box".to_owned(),
         "/etc/netns/old/resolv.conf".to_owned(),
         format!("{state}/netns/old.nft"),
-        format!("{state}/netns/old.toml"),
+        format!("{state}/netns/old.json"),
         format!("{state}/dhcp/old.conf"),
         "/run/netns-networkd/held/old".to_owned(),
         "/etc/systemd/network/.a.network.netns-networkd-new".to_owned(),

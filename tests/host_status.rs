@@ -162,7 +162,7 @@ fn drift_of_each_kind_is_shown_until_sync(suite: Suite) {
             "rm /etc/systemd/system/t-idle.service.d/50-netns-networkd.conf",
             "add file /etc/systemd/system/t-idle.service.d/50-netns-networkd.conf",
         ),
-        ("rm /var/lib/netns-networkd/netns/web.toml", "add file /var/lib/netns-networkd/netns/web.toml"),
+        ("rm /var/lib/netns-networkd/netns/web.json", "add file /var/lib/netns-networkd/netns/web.json"),
         ("ip address del 10.40.0.1/24 dev br0", "link 'br0': add address 10.40.0.1/24"),
         ("ip -n web route del default via 10.40.0.1", "add route IPv4 default via 10.40.0.1 to link 'eth0' in netns 'web'"),
         ("ip -n web address del 10.40.0.2/24 dev eth0", "add address 10.40.0.2/24 to link 'eth0' in netns 'web'"),
@@ -261,7 +261,7 @@ fn what_waits_and_what_is_left_is_shown(suite: Suite) {
     lab.stop(&["t-new"]);
     lab.config(&moved[..without_web]);
     let found = report(&lab, 3, &[]);
-    let record = "/var/lib/netns-networkd/netns/idle.toml";
+    let record = "/var/lib/netns-networkd/netns/idle.json";
     assert!(found.orphans.iter().any(|orphan| orphan.name == record), "{found:#?}");
     let text = status(&lab, &["idle"]).fails(3).stdout;
     assert!(text.contains("! netns idle: down, not in the configuration") && text.contains("10.40.0.3/24"), "by its record\n{text}");
@@ -459,7 +459,7 @@ fn json_of_each_command_is_as_its_schema_says(suite: Suite) {
     assert_eq!(json("check --json", 0, "check")["namespaces"], 2);
     let planned = json("sync --dry-run --json", 3, "sync");
     assert_eq!((&planned["dry_run"], &planned["plan"]["files"][0]["before"]), (&true.into(), &serde_json::Value::Null));
-    let record = "add file /var/lib/netns-networkd/netns/web.toml".to_owned();
+    let record = "add file /var/lib/netns-networkd/netns/web.json".to_owned();
     assert!(texts(&planned["changes"]).contains(&record), "{planned:#}");
     let done = json("--json sync", 0, "sync");
     assert!(texts(&done["changes"]).contains(&record) && texts(&done["changes"]).contains(&"reload systemd".to_owned()), "{done:#}");

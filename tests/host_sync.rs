@@ -67,7 +67,7 @@ fn second_sync_does_nothing(suite: Suite) {
         add file /etc/systemd/network/10-netns-networkd-bridge-br0.netdev\n\
         add file /etc/systemd/network/10-netns-networkd-bridge-br0.network\n\
         add file /etc/systemd/network/10-netns-networkd-port-web-eth0.network\n\
-        add file /var/lib/netns-networkd/netns/web.toml\n\
+        add file /var/lib/netns-networkd/netns/web.json\n\
         reload systemd-networkd\n\
         add file /etc/systemd/system/netns@web.service.d/50-netns-networkd.conf\n\
         add file /etc/systemd/system/t-web.service.d/50-netns-networkd.conf\n\
@@ -113,8 +113,8 @@ fn dry_run_shows_and_changes_nothing(suite: Suite) {
     for wanted in [
         "--- /dev/null\n+++ /etc/systemd/network/10-netns-networkd-bridge-br1.netdev\n@@ -0,0 +1,5 @@\n",
         "\n+Name=br1\n+Kind=bridge\n",
-        "--- /var/lib/netns-networkd/netns/web.toml\n+++ /var/lib/netns-networkd/netns/web.toml\n",
-        "\n-address = \"10.30.0.2/24\"\n+address = \"10.30.0.3/24\"\n",
+        "--- /var/lib/netns-networkd/netns/web.json\n+++ /var/lib/netns-networkd/netns/web.json\n",
+        "\n-          \"address\": \"10.30.0.2/24\"\n+          \"address\": \"10.30.0.3/24\"\n",
         "--- /etc/systemd/system/netns@web.service.d/50-netns-networkd.conf\n+++ /dev/null\n",
         "\n-Description=Network namespace web: the web\n",
         "\n+BindsTo=netns@old.service\n+After=netns@old.service\n",
@@ -160,7 +160,7 @@ fn what_leaves_the_configuration_leaves_the_host(suite: Suite) {
         remove file /etc/systemd/network/10-netns-networkd-bridge-br1.netdev\n\
         remove file /etc/systemd/network/10-netns-networkd-bridge-br1.network\n\
         remove file /etc/systemd/network/10-netns-networkd-port-sql-eth0.network\n\
-        remove file /var/lib/netns-networkd/netns/sql.toml\n\
+        remove file /var/lib/netns-networkd/netns/sql.json\n\
         reload systemd-networkd\n\
         remove file /etc/systemd/system/t-sql.service.d/50-netns-networkd.conf\n\
         reload systemd\n\
@@ -580,7 +580,7 @@ fn names_limit_what_is_done(suite: Suite) {
     let output = lab.sync(&["nosuch"]).fails(2);
     assert_eq!(output.stderr, "error: there is no [namespace.nosuch] in the configuration\nerror: nothing was changed\n");
     let output = lab.sync(&["sql"]).ok();
-    assert!(output.stdout.contains("netns/sql.toml\n") && !output.stdout.contains("web") && output.stderr.is_empty(), "{output}");
+    assert!(output.stdout.contains("netns/sql.json\n") && !output.stdout.contains("web") && output.stderr.is_empty(), "{output}");
     assert_eq!(lab.sync(&["sql"]).ok().stdout, "");
     assert_eq!(lab.sh(files).ok().stdout, before, "nothing of the other namespace is touched");
     lab.assert_answers("10.30.0.2", "8000");
@@ -621,7 +621,7 @@ fn image_is_prepared_offline(suite: Suite) {
         ./etc/systemd/system/t-web.service.d/50-netns-networkd.conf 644\n\
         ./var/lib/netns-networkd/lock 600\n\
         ./var/lib/netns-networkd/manifest.toml 644\n\
-        ./var/lib/netns-networkd/netns/web.toml 644\n";
+        ./var/lib/netns-networkd/netns/web.json 644\n";
     assert!(made == wanted, "{}", diff(wanted, &made));
     assert_eq!(lab.sh(&format!("grep -r {image} {image} || true")).ok().stdout, "", "no file names the image's folder");
     for verb in ["up", "down", "online", "dhcp-event"] {
@@ -681,7 +681,7 @@ fn killed_sync_is_mended_by_the_next(suite: Suite) {
             [[ -z $again ]] || { echo "round $i, $now after $next: there is more to do: $again" >&2; exit 1; }
             left=$(find /etc/systemd /etc/netns /var/lib/netns-networkd /run/netns-networkd -name '*netns-networkd-new*')
             [[ -z $left ]] || { echo "round $i, $now after $next: left behind: $left" >&2; exit 1; }
-            things=$(ls -d /sys/class/net/br1 /etc/netns/sql /etc/systemd/system/t-sql.service.d /var/lib/netns-networkd/netns/sql.toml 2>/dev/null | xargs || true); there=$(wc -w <<<"$things")
+            things=$(ls -d /sys/class/net/br1 /etc/netns/sql /etc/systemd/system/t-sql.service.d /var/lib/netns-networkd/netns/sql.json 2>/dev/null | xargs || true); there=$(wc -w <<<"$things")
             addresses=$(ip -n web -4 -o addr show dev eth0 | wc -l)
             [[ $now = two ]] && wanted='4 2' || wanted='0 1'
             [[ "$there $addresses" = "$wanted" ]] || { echo "round $i, $now after $next: $things, $addresses addresses, not $wanted" >&2; cat /var/tmp/out >&2; exit 1; }
@@ -711,7 +711,7 @@ fn cut_off_while_a_namespace_comes_up(suite: Suite) {
     );
     lab.write_file("/var/tmp/one.toml", CONFIG);
     let output = lab.sh(
-        "record=/var/lib/netns-networkd/netns/sql.toml; mkdir -p /run/netns-networkd/netns
+        "record=/var/lib/netns-networkd/netns/sql.json; mkdir -p /run/netns-networkd/netns
          exec 9>/run/netns-networkd/netns/sql.lock; flock 9
          netns-networkd sync 9>&- >/dev/null 2>&1 & sync=$!
          until pid=$(systemctl show -P MainPID netns@sql) && [[ $pid != 0 ]] && grep -qE \"flock|locks_lock\" /proc/$pid/{stack,wchan} 2>/dev/null; do
@@ -728,7 +728,7 @@ fn cut_off_while_a_namespace_comes_up(suite: Suite) {
     lab.sync_nothing();
     let left =
         lab.sh("ls /run/netns /var/lib/netns-networkd/netns /run/netns-networkd/held; ls /sys/class/net | grep -E 'br1|sql' || true");
-    assert_eq!(left.ok().stdout, "/run/netns:\n\n/run/netns-networkd/held:\n\n/var/lib/netns-networkd/netns:\nweb.toml\n");
+    assert_eq!(left.ok().stdout, "/run/netns:\n\n/run/netns-networkd/held:\n\n/var/lib/netns-networkd/netns:\nweb.json\n");
     assert_eq!(lab.property("t-sql", "MainPID"), pid);
     lab.systemctl(&["stop", "t-sql"]);
 }
@@ -795,14 +795,14 @@ fn none_of_many_files_is_overlooked() {
         for n in {100..399}; do printf '[namespace.n%s]\nservices = ["s%s"]\n[namespace.n%s.interface.eth0]\nbridge = "br0"\n' $n $n $n; done >etc/netns-networkd/a.toml
         sync() { "$BIN" --root "$top" sync; }
         sync | wc -l; sync
-        cd "$top"; rm etc/systemd/network/*-n100-eth0.network var/lib/netns-networkd/netns/n399.toml; echo '# edited' >>etc/systemd/network/10-netns-networkd-port-n101-eth0.network
-        echo '# edited' >>var/lib/netns-networkd/netns/n398.toml; sync 2>&1; sync 2>/dev/null"#;
+        cd "$top"; rm etc/systemd/network/*-n100-eth0.network var/lib/netns-networkd/netns/n399.json; echo '# edited' >>etc/systemd/network/10-netns-networkd-port-n101-eth0.network
+        echo '# edited' >>var/lib/netns-networkd/netns/n398.json; sync 2>&1; sync 2>/dev/null"#;
     let output = run("", &["env", &format!("BIN={}", program()), "bash", "-euo", "pipefail", "-c", script]).ok();
     let edited = |file: &str| format!("warning: {file} was changed by hand and is left alone: `netns-networkd sync --force` replaces it\n");
     let wanted = "900\n".to_owned()
         + &edited("/etc/systemd/network/10-netns-networkd-port-n101-eth0.network")
-        + &edited("/var/lib/netns-networkd/netns/n398.toml")
-        + "add file /etc/systemd/network/10-netns-networkd-port-n100-eth0.network\nadd file /var/lib/netns-networkd/netns/n399.toml\n";
+        + &edited("/var/lib/netns-networkd/netns/n398.json")
+        + "add file /etc/systemd/network/10-netns-networkd-port-n100-eth0.network\nadd file /var/lib/netns-networkd/netns/n399.json\n";
     assert!(output.stdout == wanted, "{}", diff(&wanted, &output.stdout));
 }
 

@@ -191,7 +191,7 @@ fn hand_written_units_need_no_services_key(suite: Suite) {
     // and then a bound unit says what is the matter
     let _ = lab.run(&["systemctl", "start", "t-path"]).fails(1);
     let why = lab.journal(&["netns@box"]);
-    assert!(why.contains("error: no netns 'box' is known: there is no record /var/lib/netns-networkd/netns/box.toml"), "{why}");
+    assert!(why.contains("error: no netns 'box' is known: there is no record /var/lib/netns-networkd/netns/box.json"), "{why}");
     assert!(why.contains("hint: add [namespace.box] to a file in /etc/netns-networkd and run `netns-networkd sync`"), "{why}");
 }
 

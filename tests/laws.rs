@@ -332,8 +332,8 @@ fn a_diff_applied_gives_the_desired_state() {
 
 fn a_record_comes_back() {
     law(512, wild_netns(), |netns| {
-        let text = toml::to_string(&netns).unwrap();
-        assert_eq!(toml::from_str::<Netns>(&text).unwrap(), netns, "{text}");
+        let text = serde_json::to_string(&netns).unwrap();
+        assert_eq!(serde_json::from_str::<Netns>(&text).unwrap(), netns, "{text}");
     });
 }
 

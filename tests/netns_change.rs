@@ -39,7 +39,7 @@ fn sandbox() -> Sandbox {
 
 #[track_caller]
 fn record(sandbox: &Sandbox, netns: &Netns) {
-    sandbox.write_file("/var/lib/netns-networkd/netns/mail.toml", &toml::to_string(netns).unwrap());
+    sandbox.write_file("/var/lib/netns-networkd/netns/mail.json", &serde_json::to_string(netns).unwrap());
 }
 
 #[track_caller]

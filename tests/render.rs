@@ -106,7 +106,7 @@ fn every_file_is_whole() {
             let at = format!("{}: {}", case.name, path.display());
             assert_no_control(&file.content, &at);
             assert!(file.content.ends_with('\n') && !file.content.ends_with("\n\n"), "{at}: ends in one newline");
-            if path.extension().is_some_and(|e| e == "toml") {
+            if path.extension().is_some_and(|e| e == "json") {
                 continue; // the record is for `up`, no person reads it
             }
             seen += 1;

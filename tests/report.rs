@@ -217,7 +217,7 @@ fn each_difference_has_its_place() {
     type Break = fn(&mut Scene);
     let old = |content: &str| File { content: content.to_owned(), provenance: Provenance::Ours };
     let breaks: [(Break, &str); 14] = [
-        (|s| drop(s.observed.files.remove(&record_path(&netns("sql")))), "sql file: add file /var/lib/netns-networkd/netns/sql.toml"),
+        (|s| drop(s.observed.files.remove(&record_path(&netns("sql")))), "sql file: add file /var/lib/netns-networkd/netns/sql.json"),
         (
             |s| drop(s.observed.files.remove(&desired::etc_path(&netns("web"), "resolv.conf"))),
             "web file: add file /etc/netns/web/resolv.conf",
@@ -306,7 +306,7 @@ fn what_nobody_names_is_an_orphan() {
     let report = scene.report(&[]);
     let wanted = [
         "old Namespace old",
-        "older Record /var/lib/netns-networkd/netns/older.toml",
+        "older Record /var/lib/netns-networkd/netns/older.json",
         "- Bridge br9",
         "older HostEnd older-eth0",
         "web HostEnd web-eth1",

@@ -125,11 +125,11 @@ fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Prune(args) => prune::run(context, &args),
         Command::Up(args) => {
             let changes = netns::up(&args.name, if args.live { Reach::Live } else { Reach::Whole })?;
-            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
             if context.verbose && !context.json {
                 changes.iter().for_each(|change| say!("{change}"));
             }
-            Ok(done(context, Outcome { changes, ..Outcome::default() }))
+            let told = if context.json { &changes[..] } else { &[] };
+            Ok(done(context, Outcome { changes: told.iter().map(ToString::to_string).collect(), ..Outcome::default() }))
         }
         Command::Down(args) => {
             let warnings: Vec<String> = netns::down(&args.name)?.into_iter().collect();

@@ -15,5 +15,5 @@ pub use mac::{Mac, MacError};
 pub use name::{LinkName, NameError, NetnsName, RESERVED_PREFIXES, UnitName};
 pub use netns::{Drift, HostEnd, Kind, Link, Need, Netns, Port, PortVlans, Ruleset, Subject, ranges};
 pub use seen::{Maker, Seen, SeenAddress, SeenLink, SeenRoute};
-pub use state::{File, HostLink, Place, Provenance, State, Unit};
+pub use state::{File, HostLink, Place, Provenance, State, Unit, joined};
 pub use wireguard::{CREDENTIALS, KeyError, Peer, PublicKey, Wireguard, decode_key, is_credential};

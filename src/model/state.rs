@@ -1,6 +1,7 @@
 //! The state of a host, desired or observed.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
 };
@@ -23,6 +24,25 @@ pub struct State {
     pub netns: BTreeMap<NetnsName, Netns>,
     /// DHCP clients that run, and whether they have read their settings as they are now.
     pub clients: BTreeMap<NetnsName, bool>,
+}
+
+/// Goes through two maps at once, in the order of their keys.
+pub fn joined<'a, K: Ord, A, B>(
+    one: &'a BTreeMap<K, A>,
+    other: &'a BTreeMap<K, B>,
+) -> impl Iterator<Item = (&'a K, Option<&'a A>, Option<&'a B>)> {
+    let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
+    std::iter::from_fn(move || {
+        let order = match (one.peek(), other.peek()) {
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let a = if order.is_le() { one.next() } else { None };
+        let b = if order.is_ge() { other.next() } else { None };
+        let key = a.map(|(key, _)| key).or(b.map(|(key, _)| key))?;
+        Some((key, a.map(|(_, value)| value), b.map(|(_, value)| value)))
+    })
 }
 
 /// A file and whose it is.

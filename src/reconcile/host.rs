@@ -15,12 +15,12 @@ use crate::{
     desired::{self, NETNS_ETC, NETWORKD, NSSWITCH_CONF, RESOLV_CONF, SYSTEMD},
     error::Refused,
     lease,
-    model::{File, HostLink, LinkName, Maker, NetnsName, Place, Route, State, Unit, UnitName, Wireguard},
+    model::{File, HostLink, LinkName, Maker, NetnsName, Place, Route, State, Unit, UnitName, Wireguard, joined},
     sys::{
         bus::{Bus, LoadedUnit},
         fs::{self, Root},
         key::{self, Stored},
-        manifest::Manifest,
+        manifest::{Manifest, look_at},
         netlink::{self, Socket},
         netns::Named,
     },
@@ -71,11 +71,12 @@ pub fn source_file(path: &Path) -> Result<SourceFile> {
 pub fn files(root: &Root, desired: &State, manifest: &Manifest) -> Result<BTreeMap<PathBuf, File>> {
     /// Below that, a second thread takes longer to start than it saves.
     const MANY: usize = 500;
-    let paths: BTreeSet<&PathBuf> = desired.files.keys().chain(manifest.files.keys()).collect();
-    let paths = Vec::from_iter(paths);
-    let look = |paths: &[&PathBuf]| -> Result<Vec<(PathBuf, File)>> {
-        let look = |path: &&PathBuf| Ok(manifest.look_at(root, path)?.map(|file| ((*path).clone(), file)));
-        paths.iter().filter_map(|path| look(path).transpose()).collect()
+    /// What is wanted there, and the hashes that the manifest has.
+    type Listed<'a> = (&'a PathBuf, Option<&'a File>, Option<&'a BTreeSet<String>>);
+    let paths: Vec<Listed> = joined(&desired.files, &manifest.files).collect();
+    let look = |paths: &[Listed]| -> Result<Vec<(PathBuf, File)>> {
+        let look = |path: &PathBuf, wanted, listed| Ok(look_at(root, path, listed, wanted)?.map(|file| (path.clone(), file)));
+        paths.iter().filter_map(|(path, wanted, listed)| look(path, *wanted, *listed).transpose()).collect()
     };
     if paths.len() < MANY {
         return Ok(look(&paths)?.into_iter().collect());
@@ -97,8 +98,9 @@ pub fn former_links(manifest: &Manifest, desired: &State) -> Vec<LinkName> {
         let of = |kind, suffix| file.strip_prefix(kind).and_then(|name| name.strip_suffix(suffix));
         of("bridge-", ".netdev").or(of("uplink-", ".network")).and_then(|name| LinkName::parse(name).ok())
     };
-    let gone = manifest.files.keys().filter(|path| !desired.files.contains_key(*path));
-    gone.filter_map(name).filter(|name| !desired.links.contains_key(name)).collect()
+    let links = manifest.files.keys().filter_map(|path| Some((path, name(path)?)));
+    let gone = links.filter(|(path, name)| !desired.files.contains_key(*path) && !desired.links.contains_key(name));
+    gone.map(|(_, name)| name).collect()
 }
 
 /// Lists the files of ours that make links ports of a bridge.
@@ -118,7 +120,7 @@ pub fn uplink_files(root: &Root, manifest: &Manifest, bridge: &LinkName) -> Resu
 #[must_use]
 pub fn former_units(manifest: &Manifest, desired: &State) -> Vec<UnitName> {
     let name = |path: &PathBuf| {
-        let name = path.strip_prefix(SYSTEMD).ok()?.to_str()?.strip_suffix(".d/50-netns-networkd.conf")?;
+        let name = path.to_str()?.strip_prefix(SYSTEMD)?.strip_prefix('/')?.strip_suffix(".d/50-netns-networkd.conf")?;
         UnitName::parse(name).ok()
     };
     manifest.files.keys().filter_map(name).filter(|name| !desired.units.contains_key(name)).collect()
@@ -191,7 +193,7 @@ pub fn names() -> BTreeMap<NetnsName, Option<String>> {
 pub fn running_netns() -> Result<Vec<NetnsName>> {
     let mut names = Vec::new();
     for entry in fs::list(Path::new("/run/netns-networkd/netns"))? {
-        let stem = entry.path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".toml"));
+        let stem = entry.path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".json"));
         names.extend(stem.filter(|n| !n.starts_with('.')).and_then(|n| NetnsName::parse(n).ok()));
     }
     Ok(names)

@@ -31,7 +31,7 @@ use crate::{
 
 /// What `up` has made, or was about to make when it was killed: whose a namespace and a host end are.
 fn applied_path(name: &NetnsName) -> PathBuf {
-    format!("/run/netns-networkd/netns/{name}.toml").into()
+    format!("/run/netns-networkd/netns/{name}.json").into()
 }
 
 fn lock_path(name: &NetnsName) -> PathBuf {
@@ -48,7 +48,7 @@ fn lock(name: &NetnsName) -> Result<(Lock, PathBuf)> {
 
 fn read_netns(path: &Path) -> Result<Option<Netns>> {
     let Some(text) = fs::read_text(path)? else { return Ok(None) };
-    toml::from_str(&text).map(Some).with_context(|| format!("{} is broken", path.display()))
+    serde_json::from_str(&text).map(Some).with_context(|| format!("{} is broken", path.display()))
 }
 
 /// Reads what `up` applied last; none if the namespace is not up.
@@ -62,7 +62,7 @@ pub fn read_record(name: &NetnsName) -> Result<Option<Netns>> {
 }
 
 fn write_applied(name: &NetnsName, netns: &Netns) -> Result<()> {
-    let text = toml::to_string(netns).context("failed to write down what is applied")?;
+    let text = desired::record(netns).context("failed to write down what is applied")?;
     fs::write_volatile(&applied_path(name), &text)
 }
 
@@ -312,7 +312,8 @@ fn create(name: &NetnsName, mut netns: Netns) -> Result<Vec<NetnsChange>> {
     resolve(name, &mut netns, &mut host, &on_host, &Netns::default())?;
     write_applied(name, &netns)?;
     let changes = diff_netns(&Netns::default(), &netns);
-    let made = netns::create(name, || {
+    let home = host.netns.try_clone().context("failed to keep the host's network namespace open")?;
+    let made = netns::create(name, home, || {
         if netns::is_seen_by_systemd(name) == Some(false) {
             return Err(anyhow!("systemd does not see {}: this program has mounts of its own", netns::path(name).display())).context(
                 format!(
@@ -574,11 +575,11 @@ fn take_away_at_once(name: &NetnsName, applied: &Netns) -> Result<Option<Gone>> 
         return Ok(None);
     }
     let Found::Netns(fd) = netns::find(name)? else { return Ok(None) };
-    if netns::has_sockets(&fd)? {
+    let mut host = Host::open()?;
+    if netns::has_sockets(&fd, &host.netns)? {
         return Ok(None);
     }
     let Some(identity) = netns::identity(&netns::path(name)) else { return Ok(None) };
-    let mut host = Host::open()?;
     let (mut ends, mut number) = (Vec::new(), None);
     for end in applied.links.values().filter_map(|link| link.kind.host_end()) {
         let found = netlink::link_by_name(&mut host.socket, end.name.as_str())?.filter(|found| is_host_end(found, end));

@@ -134,7 +134,7 @@ impl Prune<'_> {
     fn known(&mut self) -> Result<Known> {
         let made = host::running_netns()?;
         let mut all: BTreeSet<NetnsName> = self.run.config.namespaces.keys().chain(&made).cloned().chain(host::held_netns()?).collect();
-        for (folder, suffixes) in [(RECORDS, [".toml", ".nft"]), (APPLIED, [".lock", ".nft"]), (DHCP, [".conf", ""]), (CLIENTS, [""; 2])] {
+        for (folder, suffixes) in [(RECORDS, [".json", ".nft"]), (APPLIED, [".lock", ".nft"]), (DHCP, [".conf", ""]), (CLIENTS, [""; 2])] {
             all.extend(fs::list(Path::new(folder))?.iter().filter_map(|entry| named(&entry.path, &suffixes)));
         }
         let unit = |name: &NetnsName| format!("netns@{name}.service");
@@ -172,7 +172,7 @@ impl Prune<'_> {
     /// Removes what `up`, `down` and the DHCP client left of a namespace that is not there.
     fn volatile_files_of(&mut self, name: &NetnsName) -> Result<()> {
         let at = |suffix: &str| Path::new(APPLIED).join(format!("{name}{suffix}"));
-        let mut left = vec![at(".nft"), fs::temporary(&at(".toml"))?, at(".lock")];
+        let mut left = vec![at(".nft"), fs::temporary(&at(".json"))?, at(".lock")];
         left.retain(|path| fs::exists(path));
         // who has the lock is at work on it
         let lock = Lock::try_take(&at(".lock"))?;
@@ -255,7 +255,7 @@ fn need(path: &Path, situation: &Situation) -> Option<Need> {
     if folder.starts_with(NETNS_ETC) {
         return named(folder, &[""]).map(Need::Netns);
     }
-    named(path, &[".toml", ".nft", ".conf"]).map(Need::Netns)
+    named(path, &[".json", ".nft", ".conf"]).map(Need::Netns)
 }
 
 /// Lists what lies in the places of this tool alone and belongs to nothing, and files that were not renamed into their place.
@@ -266,7 +266,7 @@ fn strays(known: &Known, files: &BTreeSet<PathBuf>) -> Result<Vec<PathBuf>> {
     let mut strays = rollback::strays()?;
 
     let is_known = |path: &Path| files.contains(path);
-    strays.extend(paths(RECORDS)?.into_iter().filter(|path| unused(path, &[".toml", ".nft"]).is_some() && !is_known(path)));
+    strays.extend(paths(RECORDS)?.into_iter().filter(|path| unused(path, &[".json", ".nft"]).is_some() && !is_known(path)));
     // leases stay as long as there are settings
     strays.extend(paths(DHCP)?.into_iter().filter(|path| unused(path, &[".conf", ""]).is_some_and(|name| !is_known(&dhcp_path(&name)))));
     for folder in [CLIENTS, host::HELD] {

@@ -358,10 +358,9 @@ impl<'a> Run<'a> {
     /// Takes files for ours again that are as we write them, where the manifest was lost.
     fn adopt_files(&mut self, situation: &Situation) -> Result<()> {
         let observed = &situation.observed.files;
-        let is_ours = |path: &PathBuf, file: &File| {
-            observed.get(path).is_some_and(|found| found.provenance == Provenance::Foreign && found.content == file.content)
-        };
-        let ours: Vec<_> = situation.desired.files.iter().filter(|(path, file)| is_ours(path, file)).collect();
+        let foreign = observed.iter().filter(|(_, found)| found.provenance == Provenance::Foreign);
+        let wanted = |path: &PathBuf, found: &File| situation.desired.files.get(path).is_some_and(|file| file.content == found.content);
+        let ours: Vec<_> = foreign.filter(|(path, found)| wanted(path, found)).collect();
         if ours.is_empty() {
             return Ok(());
         }
@@ -577,7 +576,7 @@ fn former(observed: &State) -> Result<State> {
     let mut state = observed.clone();
     for (path, file) in &observed.files {
         if let Some(name) = desired::record_of(path) {
-            let record = toml::from_str(&file.content).with_context(|| format!("the record {} was broken", path.display()))?;
+            let record = serde_json::from_str(&file.content).with_context(|| format!("the record {} was broken", path.display()))?;
             state.netns.entry(name).or_insert(record);
         }
     }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 
 use super::{
     fault::{
@@ -91,7 +94,7 @@ impl Root {
 
 /// Reads a file as text; none if there is none. Bytes that are no UTF-8 are replaced, which makes the text differ from any of ours.
 pub fn read_text(path: &Path) -> Result<Option<String>> {
-    Ok(read_bytes(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(read_bytes(path)?.map(text_of))
 }
 
 /// Reads a file; none if there is none.
@@ -109,6 +112,46 @@ pub fn read_small_text(path: &Path, limit: u64) -> Result<Option<String>> {
         Ok(found) if found.is_file() && found.len() <= limit => read_text(path),
         _ => Ok(None),
     }
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    Nothing,
+    /// A plain file, as [`read_text`] gives it.
+    Text(String),
+    /// Something else: a link, above all (`/dev/null` masks a file).
+    Special,
+}
+
+/// Reads what stands at a path if that is a plain file, in fewer calls than it takes to ask first.
+pub fn read_plain(path: &Path) -> Result<Found> {
+    use rustix::fs::OFlags;
+    let open = || OpenOptions::new().read(true).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()).open(path);
+    let read = || -> io::Result<Option<Vec<u8>>> {
+        let file = match open() {
+            Err(e) if [Errno::LOOP, Errno::NXIO].map(|errno| Some(errno.raw_os_error())).contains(&e.raw_os_error()) => return Ok(None),
+            other => other?,
+        };
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return Ok(None);
+        }
+        // the end shows in the byte after it
+        let mut bytes = Vec::with_capacity(usize::try_from(found.len()).map_or(0, |length| length + 1));
+        file.take(u64::MAX).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    };
+    match fault::look(format_args!("read {}", path.display()), read) {
+        Ok(Some(bytes)) => Ok(Found::Text(text_of(bytes))),
+        Ok(None) => Ok(Found::Special),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Found::Nothing),
+        Err(e) => Err(e).with_context(|| format!("failed to read {}", path.display())),
+    }
+}
+
+fn text_of(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Tells whether something other than a plain file stands at a path (a link, above all: `/dev/null` masks a file).
@@ -391,6 +434,9 @@ impl Lock {
 /// Makes a folder with its parents, readable by all as networkd needs it.
 pub fn create_directory(path: &Path) -> Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
     make_directory(path, 0o755)?;
     // the umask may have taken bits away
     missing.into_iter().try_for_each(|made| {

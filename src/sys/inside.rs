@@ -110,10 +110,10 @@ pub struct Netspace<'a> {
 /// Makes the changes, in order, and waits until all that is desired is usable. Runs inside the namespace.
 pub fn apply<'a>(space: Netspace<'a>, changes: &'a [NetnsChange], desired: &'a Netns) -> Result<()> {
     let Netspace { name, host, inner, on_host, observed } = space;
-    let inner_netns = super::netns::current()?;
+    let inner_netns = changes.iter().any(needs_inner_netns).then(super::netns::current).transpose()?;
     let mut numbers = Numbers {
         host_netns: host.netns.as_raw_fd(),
-        inner_netns: inner_netns.as_raw_fd(),
+        inner_netns: inner_netns.as_ref().map_or(-1, AsRawFd::as_raw_fd),
         on_host: on_host.iter().map(|(name, link)| (name.clone(), link.index)).collect(),
         hardware: observed.hardware.clone(),
         links: observed.indexes.clone(),
@@ -217,6 +217,11 @@ fn make_changes<'a>(
     queue.flush()
 }
 
+/// Tells whether a link comes from the host, which has to know where to.
+fn needs_inner_netns(change: &NetnsChange) -> bool {
+    matches!(change, NetnsChange::AddLink { link, .. } if link.kind.host_end().is_none())
+}
+
 /// The link of which neighbours should hear after a change.
 fn is_news(change: &NetnsChange) -> Option<&LinkName> {
     match change {
@@ -244,6 +249,7 @@ fn is_late(change: &NetnsChange) -> bool {
 }
 
 /// What a request is for.
+#[derive(Clone)]
 enum What<'a> {
     Change(&'a NetnsChange),
     /// Part of no change that anybody asked for.
@@ -324,7 +330,7 @@ impl<'a> Queue<'a> {
 
     fn flush(&mut self) -> Result<()> {
         let batch = std::mem::take(&mut self.batch);
-        let Some(first) = batch.whats().next().map(ToString::to_string) else { return Ok(()) };
+        let Some(first) = batch.whats().next().cloned() else { return Ok(()) };
         let more = batch.whats().len() - 1;
         let unanswered =
             || if more == 0 { format!("failed to {first}") } else { format!("failed to {first}, sent with {more} more requests") };

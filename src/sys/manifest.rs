@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::fs::{self, Root};
+use super::fs::{self, Found, Root};
 use crate::lease;
 use crate::{
     derive::sha256,
@@ -63,22 +63,30 @@ impl Manifest {
 
     /// Looks at a file of the host; none if there is none.
     pub fn look_at(&self, root: &Root, path: &Path) -> Result<Option<File>> {
-        let at = root.at(path);
-        let listed = self.files.get(path);
-        if fs::is_special(&at) {
+        look_at(root, path, self.files.get(path), None)
+    }
+}
+
+/// Looks at a file of the host, which may be listed in the manifest, and of which something may be wanted; none if there is none.
+pub fn look_at(root: &Root, path: &Path, listed: Option<&BTreeSet<String>>, wanted: Option<&File>) -> Result<Option<File>> {
+    let content = match fs::read_plain(&root.at(path))? {
+        Found::Nothing => return Ok(None),
+        Found::Text(text) => text,
+        Found::Special => {
             // a link, most likely to /dev/null: somebody wants this file to have no effect
             let provenance = if listed.is_some() { Provenance::Edited } else { Provenance::Foreign };
             return Ok(Some(File { content: String::new(), provenance }));
         }
-        let Some(content) = fs::read_text(&at)? else { return Ok(None) };
-        let provenance = match listed {
-            // a run that was cut off while it wrote in place leaves blank lines (fs::Staged::commit_in_place)
-            Some(hashes) if hashes.contains(&sha256(&content)) || hashes.contains(&sha256(&one_newline(&content))) => Provenance::Ours,
-            // made from leases until the configuration said otherwise
-            _ if lease::is_from_leases(&content) => Provenance::Ours,
-            Some(_) => Provenance::Edited,
-            None => Provenance::Foreign,
-        };
-        Ok(Some(File { content, provenance }))
-    }
+    };
+    let provenance = match listed {
+        // then nobody asks what it was when it was written, and a hash of each file takes a while
+        Some(_) if wanted.is_some_and(|wanted| wanted.content == content) => Provenance::Ours,
+        // a run that was cut off while it wrote in place leaves blank lines (fs::Staged::commit_in_place)
+        Some(hashes) if hashes.contains(&sha256(&content)) || hashes.contains(&sha256(&one_newline(&content))) => Provenance::Ours,
+        // made from leases until the configuration said otherwise
+        _ if lease::is_from_leases(&content) => Provenance::Ours,
+        Some(_) => Provenance::Edited,
+        None => Provenance::Foreign,
+    };
+    Ok(Some(File { content, provenance }))
 }

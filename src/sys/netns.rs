@@ -95,10 +95,10 @@ pub fn inside<T: Send>(netns: &OwnedFd, work: impl FnOnce() -> Result<T> + Send)
     })
 }
 
-/// Makes a named namespace and runs `work` inside it, on the calling thread.
-pub fn create<T>(name: &NetnsName, work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Makes a named namespace and runs `work` inside it, on the calling thread, which comes from `home`.
+pub fn create<T>(name: &NetnsName, home: OwnedFd, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let path = path(name);
-    let _back = Return::home()?;
+    let _back = Return(home);
     let lock = shared_directory()?;
     make_file(&path)?;
     unshare_network()
@@ -118,8 +118,8 @@ pub fn create<T>(name: &NetnsName, work: impl FnOnce() -> Result<T>) -> Result<T
 struct Return(OwnedFd);
 
 impl Return {
-    fn home() -> Result<Self> {
-        current().map(Self)
+    fn to(home: &OwnedFd) -> Result<Self> {
+        home.try_clone().map(Self).context("failed to keep the network namespace open")
     }
 }
 
@@ -135,9 +135,9 @@ impl Drop for Return {
 }
 
 /// Tells whether any process has a socket in a namespace, or the kernel still has one of a process that has ended; if that cannot be
-/// told, one has.
-pub fn has_sockets(netns: &OwnedFd) -> Result<bool> {
-    let _back = Return::home()?;
+/// told, one has. The calling thread comes from `home`.
+pub fn has_sockets(netns: &OwnedFd, home: &OwnedFd) -> Result<bool> {
+    let _back = Return::to(home)?;
     enter(netns)?;
     // the first line: `sockets: used 3`; sockets of the kernel's own do not count
     let mut line = [0; 16];

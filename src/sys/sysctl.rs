@@ -10,21 +10,18 @@ use anyhow::{Context, Result};
 
 use super::fault::{self, fs};
 
+const ROOT: &str = "/proc/sys/";
+
 /// A dot in a key is a `/` in the path, and a `/` in a key a dot, as in sysctl(8): `net.ipv4.conf.eno1/20.arp_notify`.
 fn path(key: &str) -> PathBuf {
-    let path: String = key
-        .chars()
-        .map(|c| {
-            if c == '.' {
-                '/'
-            } else if c == '/' {
-                '.'
-            } else {
-                c
-            }
-        })
-        .collect();
-    PathBuf::from("/proc/sys").join(path)
+    let mut path = String::with_capacity(ROOT.len() + key.len());
+    path.push_str(ROOT);
+    path.extend(key.chars().map(|c| match c {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    }));
+    path.into()
 }
 
 /// Reads a parameter; none if this kernel has no such parameter. White space between values is single, as one would write it.

@@ -319,7 +319,7 @@ static int up(int count, char **words, int keeps)
 {
 	if (keeps) {
 		lock(words[0]);
-		read_record(in("/var/lib/netns-networkd/netns", words[0], ".toml"));
+		read_record(in("/var/lib/netns-networkd/netns", words[0], ".json"));
 	}
 	int on_host = open_socket(), host = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (host < 0)
@@ -349,7 +349,7 @@ static int up(int count, char **words, int keeps)
 	}
 	if (keeps) {
 		write_file(in(APPLIED, words[0], ".new"), O_CREAT | O_TRUNC, record, recorded);
-		if (rename(in(APPLIED, words[0], ".new"), in(APPLIED, words[0], ".toml")))
+		if (rename(in(APPLIED, words[0], ".new"), in(APPLIED, words[0], ".json")))
 			fail("rename");
 	}
 	const char *path = path_of(words[0]);
@@ -408,7 +408,7 @@ static int down(int count, char **words, int renames, int keeps)
 	int indexes[16];
 	if (keeps) {
 		lock(words[0]);
-		read_record(in(APPLIED, words[0], ".toml"));
+		read_record(in(APPLIED, words[0], ".json"));
 		look_inside(words[0]);
 	}
 	int fd = open_socket(), group = 0x70000000 | (getpid() & 0xffff);
@@ -441,7 +441,7 @@ static int down(int count, char **words, int renames, int keeps)
 		fail(path);
 	if (keeps) {
 		ask_for_namespace(fd, 0);
-		if (unlink(in(APPLIED, words[0], ".toml")) || unlink(in(APPLIED, words[0], ".lock")))
+		if (unlink(in(APPLIED, words[0], ".json")) || unlink(in(APPLIED, words[0], ".lock")))
 			fail("forget");
 	}
 	return 0;

@@ -52,7 +52,7 @@ pub struct Request {
 pub struct Numbers {
     /// The host's network namespace, open until the kernel has answered.
     pub host_netns: RawFd,
-    /// The namespace itself, open until the kernel has answered.
+    /// The namespace itself, open until the kernel has answered; -1 where no change needs it.
     pub inner_netns: RawFd,
     /// Indexes of the bridges and parents, on the host.
     pub on_host: BTreeMap<LinkName, u32>,

@@ -31,7 +31,7 @@ use crate::sys::fault;
 /// How long the kernel may take for one answer. It answers at once, but RTNL can be held by others (thousands of links going).
 const ANSWER: Duration = Duration::from_secs(30);
 /// Answers are parsed from one buffer; the kernel's dump buffers are 32 KiB at most (`netlink_dump`), single messages less.
-const BUFFER: usize = 64 * 1024;
+const BUFFER: usize = 32 * 1024;
 /// A dump that others disturb (`NLM_F_DUMP_INTR`) is read again this often. Under constant churn nearly every dump of all links
 /// is disturbed; the last one is taken, it lacks no link that was there before and after.
 const DUMP_TRIES: usize = 5;
