@@ -10,7 +10,12 @@ STATIC  = RUSTFLAGS='-C target-feature=+crt-static' $(CARGO)
 # What is released has no path of the machine that built it inside, so that it is the same from every folder; and names for src/hot.ld to
 # tell all functions apart by.
 REMAP   = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo --remap-path-prefix=$(CURDIR)=/netns-networkd
-RELEASE = RUSTFLAGS='-C target-feature=+crt-static -C symbol-mangling-version=v0 $(REMAP)' $(CARGO)
+# SHA-256 does without the processor's own: to ask whether it has it takes longer than `up` needs it for.
+SHA     = --cfg sha2_256_backend="soft"
+RELEASE = RUSTFLAGS='-C target-feature=+crt-static -C symbol-mangling-version=v0 $(SHA) $(REMAP)' $(CARGO)
+# musl where the toolchain has it: a program with glibc asks the processor some forty questions at each start (docs/decisions/0029).
+MUSL    = $(TUPLE:-gnu=-musl)
+RELEASE_TUPLE = $(if $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(MUSL)),$(MUSL),$(TUPLE))
 # What install puts in place: a tarball brings it, the tests give their debug build.
 BIN     = $(or $(wildcard ./netns-networkd),$(TARGET)/release/netns-networkd)
 
@@ -41,8 +46,9 @@ help:
 	@echo 'make clean     removes what was built'
 
 build:
-	$(RELEASE) build --release --locked --target $(TUPLE)
-	install -D '$(TARGET)/$(TUPLE)/release/netns-networkd' '$(TARGET)/release/netns-networkd'
+	@test '$(RELEASE_TUPLE)' != '$(TUPLE)' || echo 'note: `rustup target add $(MUSL)` first makes a program that starts sooner' >&2
+	$(RELEASE) build --release --locked --target $(RELEASE_TUPLE)
+	install -D '$(TARGET)/$(RELEASE_TUPLE)/release/netns-networkd' '$(TARGET)/release/netns-networkd'
 
 # Builds nothing, so that it can run as root after a build as a user.
 install:
@@ -122,8 +128,8 @@ bench: build
 
 # What `up` and `down` run, for the linker; after larger changes of them. Needs valgrind.
 order:
-	NETNS_NETWORKD_UNORDERED=1 CARGO_PROFILE_RELEASE_STRIP=none $(RELEASE) rustc --release --locked --bin netns-networkd --target $(TUPLE) -- -C link-arg=-Wl,-Map='$(abspath $(TARGET))/map'
-	$(STATIC) bench --locked --profile dev --bench bench --target $(TUPLE) -- --bin '$(TARGET)/$(TUPLE)/release/netns-networkd' --order '$(abspath $(TARGET))/map'
+	NETNS_NETWORKD_UNORDERED=1 CARGO_PROFILE_RELEASE_STRIP=none $(RELEASE) rustc --release --locked --bin netns-networkd --target $(RELEASE_TUPLE) -- -C link-arg=-Wl,-Map='$(abspath $(TARGET))/map'
+	$(STATIC) bench --locked --profile dev --bench bench --target $(TUPLE) -- --bin '$(TARGET)/$(RELEASE_TUPLE)/release/netns-networkd' --order '$(abspath $(TARGET))/map'
 
 # After a change of the documents or of the command line; a test says when.
 man:

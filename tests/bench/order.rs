@@ -40,12 +40,18 @@ pub fn run(options: &Options, map: &Path) {
 
 /// Code by its address: where it ends, and what names it in a linker script.
 fn sections(map: &str) -> BTreeMap<u64, (u64, String)> {
-    let hex = |word: Option<&str>| u64::from_str_radix(word?, 16).ok();
+    let hex = |word: Option<&str>| u64::from_str_radix(word?.trim_start_matches("0x"), 16).ok();
     let section = |line: &str| {
-        let (file, name) = line.rsplit_once(":(")?;
-        let name = name.strip_suffix(')')?;
-        let mut words = file.split_whitespace();
-        let (start, size) = (hex(words.next())?, hex(words.nth(1))?);
+        let mut words = line.split_whitespace();
+        let (start, size, file, name) = if line.starts_with(" .text") {
+            // GNU ld: the name, then where it is, how long, and the file
+            let name = words.next()?;
+            (hex(words.next())?, hex(words.next())?, words.next()?, name)
+        } else {
+            // lld: the address, that in memory, the size, the alignment, and the file with the name
+            let (file, name) = line.rsplit_once(":(")?;
+            (hex(words.next())?, hex(words.nth(1))?, file, name.strip_suffix(')')?)
+        };
         let of_library = file.rsplit_once('/')?.1.strip_suffix(')').and_then(|file| file.split_once('('));
         let pattern = match of_library {
             // the same for other processors: `strlen-avx2.o`, `strlen-evex.o`
@@ -55,9 +61,10 @@ fn sections(map: &str) -> BTreeMap<u64, (u64, String)> {
             Some((library, object)) => format!("*{library}:{object}({name})"),
             None => format!("*(.text.{})", without_numbers(name.strip_prefix(".text.")?)),
         };
-        (name.starts_with(".text") && size > 0).then_some((start, (start + size, pattern)))
+        (name.starts_with(".text") && start > 0 && size > 0).then_some((start, (start + size, pattern)))
     };
-    map.lines().filter_map(section).collect()
+    // GNU ld goes on in the next line after a long name
+    map.replace("\n                0x", " 0x").lines().filter_map(section).collect()
 }
 
 /// The numbers of crates in names differ from compiler to compiler: `Cs…_` before the name of a crate.
