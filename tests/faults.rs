@@ -159,7 +159,7 @@ const ROUNDS: &str = r#"
         # what `down` has put aside goes by itself, in a moment
         for n in {1..500}; do if ! compgen -G '/sys/class/net/gone-*' >/dev/null; then break; fi; read -t 0.02 <> <(:) || true; done
         { if [[ -e /run/netns/mail ]]; then
-              for what in link addr 'route show table all' rule; do ip -o -n mail $what | sed -E 's/^[0-9]+: //' | sort; done
+              for what in link addr 'route show table all' rule; do ip -o -n mail $what | sed -E 's/^[0-9]+: //; s/ linkdown//' | sort; done
               ip netns exec mail sh -c 'nft list ruleset; cd /proc/sys/net; cat ipv4/ip_forward ipv4/conf/all/log_martians ipv6/neigh/*/retrans_time_ms'
           fi
           for what in link addr; do ip -o $what | sed -E 's/^[0-9]+: //' | sort; done; ls -A /run/netns /run/netns-networkd/netns
