@@ -4,7 +4,8 @@
 #![allow(clippy::disallowed_macros, clippy::disallowed_methods)]
 
 fn main() {
-    let order = concat!(env!("CARGO_MANIFEST_DIR"), "/src/hot.ld");
+    // when this runs, not when it was compiled: a folder of builds may have it from another clone
+    let order = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the package is") + "/src/hot.ld";
     println!("cargo:rerun-if-changed={order}");
     // `make order` looks at a program that is put together as it comes
     println!("cargo:rerun-if-env-changed=NETNS_NETWORKD_UNORDERED");
