@@ -615,7 +615,7 @@ fn broken_record_is_an_error(suite: Suite) {
         let said = assert_fails_to_start(&lab, "t-two", "two");
         assert!(
             said.starts_with(&format!("error: failed to bring up netns 'two': {record} is broken"))
-                && said.ends_with("  hint: `netns-networkd sync` writes it again\n"),
+                && said.ends_with("  hint: `netns-networkd sync --force` writes it again\n"),
             "{broken:?}: {said}"
         );
     }

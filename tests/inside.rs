@@ -290,7 +290,7 @@ fn nftables_that_does_not_load() {
     net.assert_picture(&before);
     let _ = net.sh("echo >>/var/lib/netns-networkd/netns/mail.nft").ok();
     let output = net.up("mail").fails(1);
-    assert!(output.stderr.contains("is not what the last sync wrote\n  hint: `netns-networkd sync` writes it again"), "{output}");
+    assert!(output.stderr.contains("is not what the last sync wrote\n  hint: `netns-networkd sync --force` writes it again"), "{output}");
     net.assert_picture(&before);
 }
 

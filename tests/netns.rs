@@ -1038,7 +1038,7 @@ fn broken_record() {
         let output = net.up("mail").fails(1);
         assert!(output.stderr.starts_with(&format!("error: failed to bring up netns 'mail': {RECORD} is broken: ")), "{output}");
         assert!(output.stderr.contains(why), "{why}: {output}");
-        assert!(output.stderr.ends_with("\n  hint: `netns-networkd sync` writes it again\n"), "{output}");
+        assert!(output.stderr.ends_with("\n  hint: `netns-networkd sync --force` writes it again\n"), "{output}");
         net.assert_picture(&before);
     }
 }

@@ -87,7 +87,7 @@ pub enum Reach {
 pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
     let record = desired::record_path(name);
     let netns = read_netns(&record)
-        .context("hint: `netns-networkd sync` writes it again")
+        .context("hint: `netns-networkd sync --force` writes it again")
         .with_context(|| format!("failed to bring up netns '{name}'"))?;
     let Some(netns) = netns else {
         return Err(anyhow!("no netns '{name}' is known: there is no record {}", record.display()))

@@ -40,7 +40,8 @@ pub fn set(name: &NetnsName, wanted: &Netns, new: bool) -> Result<()> {
         Some(ruleset) => {
             let text = fs::read_text(&committed)?.filter(|text| sha256(text) == ruleset.sha256);
             Some(text.ok_or_else(|| {
-                anyhow!("{} is not what the last sync wrote", committed.display()).context("hint: `netns-networkd sync` writes it again")
+                anyhow!("{} is not what the last sync wrote", committed.display())
+                    .context("hint: `netns-networkd sync --force` writes it again")
             })?)
         }
         None => None,
