@@ -744,3 +744,23 @@ fn write_unit(f: &mut fmt::Formatter<'_>, name: &UnitName, before: &Unit, after:
         (None, None) => write!(f, "restart {name} so that it runs on the host"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_of_a_link() {
+        let is_of = |key: &str, link: &str| is_parameter_of(key, &LinkName::parse(link).unwrap());
+        assert!(is_of("net.ipv4.conf.eth0.arp_notify", "eth0") && is_of("net.ipv6.neigh.eth0/20.retrans_time_ms", "eth0.20"));
+        for other in [
+            "net.ipv4.conf.eth01.arp_notify",
+            "net.ipv4.conf.eth.arp_notify",
+            "net.ipv4.conf.eth0/20.arp_notify",
+            "net.ipv4.eth0.x",
+            "net.ipv4.conf.eth0",
+        ] {
+            assert!(!is_of(other, "eth0"), "{other}");
+        }
+    }
+}

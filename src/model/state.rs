@@ -126,3 +126,22 @@ pub enum Place {
     /// One that has no name any more, or none of ours.
     Other,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_maps_side_by_side() {
+        let all = |one: &[u8], other: &[u8]| -> Vec<(u8, bool, bool)> {
+            let map = |keys: &[u8]| keys.iter().map(|key| (*key, ())).collect::<BTreeMap<_, _>>();
+            let (one, other) = (map(one), map(other));
+            joined(&one, &other).map(|(key, a, b)| (*key, a.is_some(), b.is_some())).collect()
+        };
+        let (left, right, both) = (|key| (key, true, false), |key| (key, false, true), |key| (key, true, true));
+        assert_eq!(all(&[1, 2, 5], &[2, 3, 4]), [left(1), both(2), right(3), right(4), left(5)]);
+        assert_eq!(all(&[1], &[]), [left(1)]);
+        assert_eq!(all(&[], &[1, 2]), [right(1), right(2)]);
+        assert_eq!(all(&[], &[]), []);
+    }
+}

@@ -686,3 +686,35 @@ impl Drop for Staged {
 pub fn remove_leftover(path: &Path) -> Result<()> {
     remove(&temporary(path)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_at_a_path() {
+        let folder = std::env::temp_dir().join(format!("netns-networkd-fs-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir(&folder).unwrap();
+        let at = |name: &str| folder.join(name);
+        std::fs::write(at("text"), "a\n").unwrap();
+        std::fs::write(at("empty"), "").unwrap();
+        std::fs::write(at("bytes"), b"a\xff").unwrap();
+        symlink(at("text"), at("link")).unwrap();
+        symlink(at("nothing"), at("dangling")).unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        let found = |name: &str| read_plain(&at(name)).unwrap();
+        assert_eq!(found("text"), Found::Text("a\n".to_owned()));
+        assert_eq!(found("empty"), Found::Text(String::new()));
+        assert_eq!(found("bytes"), Found::Text("a\u{fffd}".to_owned()));
+        // a pipe that nobody writes to would be waited for
+        for special in ["link", "dangling", "folder", "pipe", "socket"] {
+            assert_eq!(found(special), Found::Special, "{special}");
+        }
+        assert_eq!((found("nothing"), found("text/below")), (Found::Nothing, Found::Nothing));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
