@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn two_maps_side_by_side() {
         let all = |one: &[u8], other: &[u8]| -> Vec<(u8, bool, bool)> {
-            let map = |keys: &[u8]| keys.iter().map(|key| (*key, ())).collect::<BTreeMap<_, _>>();
+            let map = |keys: &[u8]| keys.iter().map(|key| (*key, *key)).collect::<BTreeMap<_, _>>();
             let (one, other) = (map(one), map(other));
             joined(&one, &other).map(|(key, a, b)| (*key, a.is_some(), b.is_some())).collect()
         };
