@@ -31,7 +31,7 @@ pub fn trials() -> Vec<Trial> {
         catch_all_of_an_admin_is_named,
         release_cut_off_before_the_reload,
     ];
-    trials.extend(trials![none_of_many_files_is_overlooked]);
+    trials.extend(trials![who_has_waited_reads_the_configuration_anew, none_of_many_files_is_overlooked]);
     trials
 }
 
@@ -788,7 +788,21 @@ fn sync_while_services_come_and_go(suite: Suite) {
     assert_eq!(lab.sh(counts).ok().stdout, "1\n1\nweb\n");
 }
 
-/// More than one thread reads them; the first and the last are each in the share of another.
+/// Two wait for a third: whoever comes last does not bring back what the configuration was when it came.
+fn who_has_waited_reads_the_configuration_anew() {
+    let script = r#"
+        top=$(mktemp -d); trap 'rm -r "$top"' EXIT; cd "$top"; mkdir -p etc/netns-networkd var/lib/netns-networkd
+        echo '[namespace.old.interface.eth0]' >etc/netns-networkd/a.toml
+        exec 9>var/lib/netns-networkd/lock; flock 9
+        "$BIN" --root "$top" sync 9>&- & sync=$!
+        until grep -qE "flock|locks_lock" /proc/$sync/{stack,wchan}; do sleep 0.01; done 2>/dev/null
+        echo '[namespace.new.interface.eth0]' >etc/netns-networkd/a.toml
+        exec 9>&-; wait $sync; ls var/lib/netns-networkd/netns"#;
+    let output = run("", &["env", &format!("BIN={}", program()), "timeout", "20", "bash", "-euo", "pipefail", "-c", script]).ok();
+    assert!(output.stdout.ends_with("new.json\n") && !output.stdout.contains("old"), "{output}");
+}
+
+/// A second thread reads those that are listed.
 fn none_of_many_files_is_overlooked() {
     let script = r#"
         top=$(mktemp -d); trap 'rm -r "$top"' EXIT; cd "$top"; mkdir -p etc/netns-networkd
@@ -796,13 +810,16 @@ fn none_of_many_files_is_overlooked() {
         sync() { "$BIN" --root "$top" sync; }
         sync | wc -l; sync
         cd "$top"; rm etc/systemd/network/*-n100-eth0.network var/lib/netns-networkd/netns/n399.json; echo '# edited' >>etc/systemd/network/10-netns-networkd-port-n101-eth0.network
-        echo '# edited' >>var/lib/netns-networkd/netns/n398.json; sync 2>&1; sync 2>/dev/null"#;
+        echo '# edited' >>var/lib/netns-networkd/netns/n398.json; sync 2>&1; sync 2>/dev/null
+        printf '[namespace.n250b.interface.eth0]\nbridge = "br0"\n' >>etc/netns-networkd/a.toml; sync 2>/dev/null; sync 2>/dev/null"#;
     let output = run("", &["env", &format!("BIN={}", program()), "bash", "-euo", "pipefail", "-c", script]).ok();
     let edited = |file: &str| format!("warning: {file} was changed by hand and is left alone: `netns-networkd sync --force` replaces it\n");
     let wanted = "900\n".to_owned()
         + &edited("/etc/systemd/network/10-netns-networkd-port-n101-eth0.network")
         + &edited("/var/lib/netns-networkd/netns/n398.json")
-        + "add file /etc/systemd/network/10-netns-networkd-port-n100-eth0.network\nadd file /var/lib/netns-networkd/netns/n399.json\n";
+        + "add file /etc/systemd/network/10-netns-networkd-port-n100-eth0.network\nadd file /var/lib/netns-networkd/netns/n399.json\n"
+        // among those that are listed, one that is not
+        + "add file /etc/systemd/network/10-netns-networkd-port-n250b-eth0.network\nadd file /var/lib/netns-networkd/netns/n250b.json\n";
     assert!(output.stdout == wanted, "{}", diff(&wanted, &output.stdout));
 }
 

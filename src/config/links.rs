@@ -137,15 +137,15 @@ fn ports(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mut Ve
 
 /// Notes VLANs of ports of bridges that look at no VLANs.
 fn vlans(interfaces: &[InterfaceTable], bridges: &[BridgeTable], drafts: &mut Vec<Draft>) {
+    let ports: Vec<_> = interfaces.iter().filter_map(|table| Some((table.bridge()?, table.pair()?.vlans?))).collect();
     for bridge in bridges.iter().filter(|bridge| bridge.vlan_filtering != Some(true)) {
         let help = format!("add vlan-filtering = true to [bridge.{}]", bridge.name);
         if let Some(pvid) = &bridge.default_pvid {
             drafts.push(Draft::new(pvid.at, "'default-pvid' without vlan-filtering = true means nothing").help(&help));
         }
-        for interface in interfaces.iter().filter(|table| table.bridge().is_some_and(|name| name.value.as_str() == bridge.name)) {
-            let Some(at) = interface.pair().and_then(|pair| pair.vlans) else { continue };
+        for (_, at) in ports.iter().filter(|(name, _)| name.value.as_str() == bridge.name) {
             let message = format!("VLANs of a port of bridge {}, which does not tell VLANs apart", quoted(&bridge.name));
-            drafts.push(Draft::new(at, message).other(bridge.at, "the bridge").help(&help));
+            drafts.push(Draft::new(*at, message).other(bridge.at, "the bridge").help(&help));
         }
     }
 }

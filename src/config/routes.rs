@@ -14,6 +14,7 @@ use super::{
     interface::InterfaceTable,
     read::List,
     text::{Placed, Spot, listed, quoted},
+    validate::by_netns,
     value::{family, is_link_local},
 };
 use crate::model::{Address, MAIN_TABLE, Route, RouteKey, RouteType};
@@ -46,15 +47,11 @@ pub(super) fn check(tables: &Tables, drafts: &mut Vec<Draft>) {
         let told = ip.addresses.complete && ip.routes.complete && host.is_none_or(|host| host.complete);
         reachable(ip, host.map_or(&[], |host| &host.items), told, drafts);
     }
-    let mut netns: BTreeMap<&str, Vec<&InterfaceTable>> = BTreeMap::new();
-    for interface in &tables.interfaces {
-        netns.entry(&interface.netns).or_default().push(interface);
-    }
-    for (name, interfaces) in netns {
+    let loopbacks: BTreeMap<&str, _> = tables.namespaces.iter().map(|table| (table.name.as_str(), &table.loopback_addresses)).collect();
+    for (name, interfaces) in by_netns(&tables.interfaces) {
         distinct(&format!("in namespace {}", quoted(name)), interfaces.iter().map(|t| &t.ip), drafts);
         if !tables.incomplete {
-            let loopback = tables.namespaces.iter().find(|table| table.name == name).map(|table| &table.loopback_addresses);
-            sources(name, &interfaces, loopback, drafts);
+            sources(name, &interfaces, loopbacks.get(name).copied(), drafts);
         }
     }
     distinct("on the host", tables.bridges.iter().map(|t| &t.ip), drafts);

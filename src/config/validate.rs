@@ -33,12 +33,13 @@ pub(super) fn check(tables: &mut Tables, drafts: &mut Vec<Draft>) {
         drafts.append(&mut table.if_whole);
     }
     let Tables { namespaces, interfaces, bridges, incomplete } = &*tables;
+    let inside = by_netns(interfaces);
     for namespace in namespaces {
         lists(namespace, drafts);
-        let own: Vec<&InterfaceTable> = interfaces.iter().filter(|table| table.netns == namespace.name).collect();
-        sysctl::check(namespace, &own, !incomplete, drafts);
-        rule::check(namespace, &own, !incomplete, drafts);
-        ipv6::check(namespace, &own, drafts);
+        let own = inside.get(namespace.name.as_str()).map_or(&[][..], Vec::as_slice);
+        sysctl::check(namespace, own, !incomplete, drafts);
+        rule::check(namespace, own, !incomplete, drafts);
+        ipv6::check(namespace, own, drafts);
         one_scope(&namespace.loopback_addresses.items, drafts);
     }
     services(namespaces, drafts);
@@ -56,6 +57,15 @@ pub(super) fn check(tables: &mut Tables, drafts: &mut Vec<Draft>) {
     links::check(interfaces, bridges, drafts);
     wireguard::check(interfaces, drafts);
     routes::check(tables, drafts);
+}
+
+/// Gives the interfaces of each namespace, in their order.
+pub(super) fn by_netns(interfaces: &[InterfaceTable]) -> BTreeMap<&str, Vec<&InterfaceTable>> {
+    let mut by_netns: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for interface in interfaces {
+        by_netns.entry(interface.netns.as_str()).or_default().push(interface);
+    }
+    by_netns
 }
 
 /// Notes every value that was there before, and returns the places of each such pair; the message is made of the value.

@@ -73,18 +73,18 @@ impl Run<'_> {
     }
 
     /// Tries out what only the kernel and nft can check, in throw-away namespaces: parameters and rulesets that are about to change.
-    fn tried_out(&self, situation: &Situation) -> Vec<String> {
+    fn tried_out<'s>(&self, situation: &'s Situation) -> Vec<String> {
         let mut reasons = Vec::new();
         for (name, namespace) in self.config.namespaces.iter().filter(|_| fs::is_root()) {
+            let Namespace { nftables, netns, .. } = namespace;
+            if nftables.is_none() && netns.sysctl.is_empty() {
+                continue;
+            }
             let changes = |path: PathBuf| {
-                let content = |state: &State| state.files.get(&path).map(|file| file.content.clone());
+                let content = |state: &'s State| state.files.get(&path).map(|file| &file.content);
                 content(&situation.observed) != content(&situation.desired)
             };
             if !changes(desired::record_path(name)) && !changes(desired::ruleset_path(name)) {
-                continue;
-            }
-            let Namespace { nftables, netns, .. } = namespace;
-            if nftables.is_none() && netns.sysctl.is_empty() {
                 continue;
             }
             let links: Vec<&LinkName> = netns.links.keys().collect();

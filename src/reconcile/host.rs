@@ -18,9 +18,9 @@ use crate::{
     model::{File, HostLink, LinkName, Maker, NetnsName, Place, Route, State, Unit, UnitName, Wireguard, joined},
     sys::{
         bus::{Bus, LoadedUnit},
-        fs::{self, Root},
+        fs::{self, Found, Root},
         key::{self, Stored},
-        manifest::{Manifest, look_at},
+        manifest::{Manifest, judge},
         netlink::{self, Socket},
         netns::Named,
     },
@@ -67,27 +67,28 @@ pub fn source_file(path: &Path) -> Result<SourceFile> {
     Ok(SourceFile { path: path.display().to_string(), bytes })
 }
 
-/// Observes the files that are desired and those that are ours.
-pub fn files(root: &Root, desired: &State, manifest: &Manifest) -> Result<BTreeMap<PathBuf, File>> {
+/// Reads what stands where the manifest has files, in its order, while something else is done; nothing where there are few.
+pub fn read_meanwhile<T>(root: &Root, manifest: &Manifest, other: impl FnOnce() -> Result<T>) -> Result<(T, Vec<Found>)> {
     /// Below that, a second thread takes longer to start than it saves.
     const MANY: usize = 500;
-    /// What is wanted there, and the hashes that the manifest has.
-    type Listed<'a> = (&'a PathBuf, Option<&'a File>, Option<&'a BTreeSet<String>>);
-    let paths: Vec<Listed> = joined(&desired.files, &manifest.files).collect();
-    let look = |paths: &[Listed]| -> Result<Vec<(PathBuf, File)>> {
-        let look = |path: &PathBuf, wanted, listed| Ok(look_at(root, path, listed, wanted)?.map(|file| (path.clone(), file)));
-        paths.iter().filter_map(|(path, wanted, listed)| look(path, *wanted, *listed).transpose()).collect()
-    };
-    if paths.len() < MANY {
-        return Ok(look(&paths)?.into_iter().collect());
+    if manifest.files.len() < MANY {
+        return Ok((other()?, Vec::new()));
     }
-    let (one, other) = paths.split_at(paths.len() / 2);
     thread::scope(|scope| {
-        let other = scope.spawn(|| look(other));
-        let mut files = look(one)?;
-        files.extend(other.join().unwrap_or_else(|_| Err(anyhow!("the thread that reads files panicked")))?);
-        Ok(files.into_iter().collect())
+        let reader = scope.spawn(|| manifest.files.keys().map(|path| fs::read_plain(&root.at(path))).collect());
+        let done = other()?;
+        Ok((done, reader.join().unwrap_or_else(|_| Err(anyhow!("the thread that reads files panicked")))?))
     })
+}
+
+/// Observes the files that are desired and those that are ours, of which some may have been read.
+pub fn files(root: &Root, desired: &State, manifest: &Manifest, read: Vec<Found>) -> Result<BTreeMap<PathBuf, File>> {
+    let mut read = read.into_iter();
+    let look = |(path, wanted, listed): (&PathBuf, _, Option<_>)| {
+        let found = listed.and_then(|_| read.next()).map_or_else(|| fs::read_plain(&root.at(path)), Ok)?;
+        Ok(judge(found, listed, wanted).map(|file| (path.clone(), file)))
+    };
+    joined(&desired.files, &manifest.files).map(look).filter_map(Result::transpose).collect()
 }
 
 /// Lists the bridges that we made and the uplinks that we made ports, which are gone from the configuration.

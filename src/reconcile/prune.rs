@@ -36,11 +36,14 @@ const CLIENTS: &str = "/run/netns-networkd/dhcp";
 /// Removes what is nobody's; tells of each thing, and of what stays because it is in use. Gives whether there was anything.
 pub fn prune(dry_run: bool, tell: &mut dyn FnMut(Event)) -> Result<bool> {
     let root = Root::new("/");
-    let config = host::read_config(&root)?;
+    let mut config = host::read_config(&root)?;
     if !fs::is_root() {
         return Err(anyhow!("prune has to see everybody's processes, which only root can do"));
     }
-    let _lock = if dry_run { None } else { Some(Lock::wait(Path::new(LOCK))?) };
+    let lock = if dry_run { None } else { Some(Lock::wait(Path::new(LOCK))?) };
+    if lock.as_ref().is_some_and(|lock| lock.waited) {
+        config = host::read_config(&root)?;
+    }
     if rollback::is_waiting() {
         rollback::refuse_while_waiting()?;
     }

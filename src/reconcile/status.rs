@@ -53,7 +53,7 @@ pub fn status(names: &[NetnsName]) -> Result<Report> {
             Err(error) => configuration = unusable(&error),
         }
     }
-    let (desired, mut left_out) = match wanted {
+    let mut wanted = match wanted {
         Some(wanted) => wanted,
         None => {
             run.config = &nothing;
@@ -61,10 +61,10 @@ pub fn status(names: &[NetnsName]) -> Result<Report> {
             run.want()?
         }
     };
-    check_names(names, &desired, &run.manifest)?;
-    left_out.retain(|text| names.is_empty() || names.iter().any(|name| text.starts_with(&format!("{NETNS_ETC}/{name}/"))));
+    check_names(names, &wanted.desired, &run.manifest)?;
+    wanted.left_out.retain(|text| names.is_empty() || names.iter().any(|name| text.starts_with(&format!("{NETNS_ETC}/{name}/"))));
 
-    let mut situation = run.observe(desired, left_out)?;
+    let mut situation = run.observe(wanted)?;
     let host = observe::links(&mut Socket::open()?)?;
     resolve_resting(&mut situation, &host)?;
     let plan = run.plan(&situation, 0)?;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    mem::{self, ManuallyDrop},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -19,7 +20,7 @@ use crate::{
     plan::{Move, Pending, Plan, Reload, Request, Restart, Step, Why, plan},
     sys::{
         bus::{Bus, LoadedUnit, Memory},
-        fs::{self, Lock, Root},
+        fs::{self, Found, Lock, Root},
         manifest::Manifest,
         netlink::{GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS, GROUP_LINK, Monitor},
         occupants::{Occupants, occupants},
@@ -73,19 +74,31 @@ pub enum Event {
 /// Makes the host match its configuration; tells of each change on the way.
 pub fn sync(options: &Options, tell: &mut dyn FnMut(Event)) -> Result<Outcome> {
     let root = &options.root;
-    let config = host::read_config(root)?;
-    if let Some(unknown) = options.names.iter().find(|name| !config.namespaces.contains_key(name)) {
-        return Err(Refused(vec![unknown_name(unknown, config.namespaces.keys())]).into());
-    }
+    let read = || -> Result<_> {
+        let config = host::read_config(root)?;
+        match options.names.iter().find(|name| !config.namespaces.contains_key(name)) {
+            Some(unknown) => Err(Refused(vec![unknown_name(unknown, config.namespaces.keys())]).into()),
+            None => Ok(config),
+        }
+    };
+    let mut config = read()?;
     if !options.dry_run && root.is_host() && !fs::is_root() {
         return Err(anyhow!("sync changes files below /etc and the network, which only root can do"))
             .context("hint: run it as root, or look at `netns-networkd sync --dry-run`");
     }
-    let _lock = if options.dry_run { None } else { Some(Lock::wait(&root.at(LOCK))?) };
+    let lock = if options.dry_run { None } else { Some(Lock::wait(&root.at(LOCK))?) };
+    if lock.as_ref().is_some_and(|lock| lock.waited) {
+        // of two that wait, either may be the last, and what stands there then is what counts
+        config = read()?;
+    }
     if !options.dry_run && root.is_host() {
         rollback::refuse_while_waiting()?;
     }
-    Run::new(options, &config, Manifest::read(root)?, tell).go()
+    let mut run = Run::new(options, &config, Manifest::read(root)?, tell);
+    let outcome = run.go();
+    // to free them piece by piece takes a twentieth of a run; the program's end does it at once
+    mem::forget((run.known, run.manifest, config));
+    outcome
 }
 
 /// One run of `sync`; `checks` and `apply` have the rest of its methods.
@@ -124,6 +137,15 @@ pub(super) enum Done {
     Something,
     /// Among them what `--restart` is for.
     Restarts,
+}
+
+/// What should be, and what was read on the way.
+pub(super) struct Wanted {
+    pub(super) desired: State,
+    /// What an admin has put under /etc/netns in vain, and why.
+    pub(super) left_out: Vec<String>,
+    /// What stands where the manifest has files, if that was read.
+    read: Vec<Found>,
 }
 
 /// Both sides of the diff, and what else was seen.
@@ -192,7 +214,8 @@ impl<'a> Run<'a> {
         let mut outcome = Outcome::default();
         let mut tried = Vec::new();
         for round in 0..ROUNDS {
-            let situation = self.look()?;
+            // not freed, as at the end of `sync`
+            let situation = ManuallyDrop::new(self.look()?);
             if round == 0 && self.target.is_none() {
                 self.refuse(&situation)?;
             }
@@ -377,28 +400,33 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn look(&mut self) -> Result<Situation> {
-        let (desired, left_out) = self.want()?;
-        self.observe(desired, left_out)
+        let wanted = self.want()?;
+        self.observe(wanted)
     }
 
-    /// Says what should be, and what an admin has put under /etc/netns in vain.
-    pub(super) fn want(&self) -> Result<(State, Vec<String>)> {
-        let (facts, left_out) = host::facts(&self.options.root, &self.manifest, self.config)?;
-        let desired = match &self.target {
-            Some(target) => former(target)?,
-            None => desired::desired(self.config, &facts)?,
-        };
-        Ok((desired, left_out))
+    /// Says what should be.
+    pub(super) fn want(&self) -> Result<Wanted> {
+        let root = &self.options.root;
+        let ((desired, left_out), read) = host::read_meanwhile(root, &self.manifest, || {
+            let (facts, left_out) = host::facts(root, &self.manifest, self.config)?;
+            let desired = match &self.target {
+                Some(target) => former(target)?,
+                None => desired::desired(self.config, &facts)?,
+            };
+            Ok((desired, left_out))
+        })?;
+        Ok(Wanted { desired, left_out, read })
     }
 
     /// Observes everything that the configuration or the manifest is about.
-    pub(super) fn observe(&mut self, mut desired: State, left_out: Vec<String>) -> Result<Situation> {
+    pub(super) fn observe(&mut self, wanted: Wanted) -> Result<Situation> {
+        let Wanted { mut desired, left_out, read } = wanted;
         let root = &self.options.root;
         let mut observed = State::default();
         if !root.is_host() {
             self.known = std::mem::take(&mut desired.netns);
             // an image has files; the rest comes to be when it boots
-            observed.files = host::files(root, &desired, &self.manifest)?;
+            observed.files = host::files(root, &desired, &self.manifest, read)?;
             desired = State { files: desired.files, ..State::default() };
             return Ok(Situation { observed, desired, left_out, ..Situation::default() });
         }
@@ -416,7 +444,7 @@ impl<'a> Run<'a> {
         for name in running.iter().filter(|name| !retired.contains(name)) {
             self.keep_files_of_old_links(name, &mut desired)?;
         }
-        observed.files = host::files(root, &desired, &self.manifest)?;
+        observed.files = host::files(root, &desired, &self.manifest, read)?;
         let former_links = host::former_links(&self.manifest, &desired);
         observed.links = host::links(desired.links.keys().cloned().chain(former_links))?;
         // a former uplink is ours to release only from a bridge that stays; with one that goes, so do its ports

@@ -351,15 +351,15 @@ pub fn wait_for(directory: &Path, deadline: Instant, mut done: impl FnMut() -> R
     Ok(())
 }
 
-/// Waits for a lock on a file or folder, which holds until that is closed; `meanwhile` says what for.
-pub fn lock(file: &File, meanwhile: &str) -> io::Result<()> {
+/// Waits for a lock on a file or folder, which holds until that is closed; `meanwhile` says what for. Tells whether somebody had it.
+pub fn lock(file: &File, meanwhile: &str) -> io::Result<bool> {
     let mut shown = None;
     loop {
         let how = if shown.is_none() { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::LockExclusive };
         match fault::look(format_args!("flock"), || flock(file, how)) {
             Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::WOULDBLOCK) if shown.is_none() => shown = Some(Waiting::new(meanwhile, None)),
-            other => return Ok(other?),
+            other => return Ok(other.map(|()| shown.is_some())?),
         }
     }
 }
@@ -368,6 +368,8 @@ pub fn lock(file: &File, meanwhile: &str) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+    /// Somebody else had it first.
+    pub waited: bool,
 }
 
 impl Lock {
@@ -375,15 +377,16 @@ impl Lock {
     pub fn wait(path: &Path) -> Result<Self> {
         let failed = || format!("failed to lock {}", path.display());
         create_directory(path.parent().unwrap_or(Path::new("/")))?;
+        let mut waited = false;
         loop {
             let mut options = OpenOptions::new();
             options.create(true).truncate(false).write(true).mode(0o600);
             let file = fault::change(format_args!("open {}", path.display()), || options.open(path)).with_context(failed)?;
-            lock(&file, "another netns-networkd is at work").with_context(failed)?;
+            waited |= lock(&file, "another netns-networkd is at work").with_context(failed)?;
             let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
             let locked = file.metadata().with_context(failed)?;
             match fs::metadata(path) {
-                Ok(now) if same(&locked, &now) => return Ok(Self { _file: file }),
+                Ok(now) if same(&locked, &now) => return Ok(Self { _file: file, waited }),
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).with_context(failed),
                 // removed, or made anew, by who had the lock
                 _ => {}
@@ -426,7 +429,7 @@ impl Lock {
         };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            other => other.map(|()| Some(Self { _file: file })).with_context(failed),
+            other => other.map(|()| Some(Self { _file: file, waited: false })).with_context(failed),
         }
     }
 }

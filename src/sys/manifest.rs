@@ -63,19 +63,20 @@ impl Manifest {
 
     /// Looks at a file of the host; none if there is none.
     pub fn look_at(&self, root: &Root, path: &Path) -> Result<Option<File>> {
-        look_at(root, path, self.files.get(path), None)
+        Ok(judge(fs::read_plain(&root.at(path))?, self.files.get(path), None))
     }
 }
 
-/// Looks at a file of the host, which may be listed in the manifest, and of which something may be wanted; none if there is none.
-pub fn look_at(root: &Root, path: &Path, listed: Option<&BTreeSet<String>>, wanted: Option<&File>) -> Result<Option<File>> {
-    let content = match fs::read_plain(&root.at(path))? {
-        Found::Nothing => return Ok(None),
+/// Tells whose a file of the host is, which may be listed in the manifest, and of which something may be wanted; none if there is none.
+#[must_use]
+pub fn judge(found: Found, listed: Option<&BTreeSet<String>>, wanted: Option<&File>) -> Option<File> {
+    let content = match found {
+        Found::Nothing => return None,
         Found::Text(text) => text,
         Found::Special => {
             // a link, most likely to /dev/null: somebody wants this file to have no effect
             let provenance = if listed.is_some() { Provenance::Edited } else { Provenance::Foreign };
-            return Ok(Some(File { content: String::new(), provenance }));
+            return Some(File { content: String::new(), provenance });
         }
     };
     let provenance = match listed {
@@ -88,5 +89,5 @@ pub fn look_at(root: &Root, path: &Path, listed: Option<&BTreeSet<String>>, want
         Some(_) => Provenance::Edited,
         None => Provenance::Foreign,
     };
-    Ok(Some(File { content, provenance }))
+    Some(File { content, provenance })
 }
