@@ -250,8 +250,10 @@ fn has_address(netns: &Netns, address: &Address) -> bool {
 /// Tells whether two changes take away the same; how an address is written does not matter.
 #[must_use]
 pub fn takes_the_same(one: &NetnsChange, other: &NetnsChange) -> bool {
-    use NetnsChange::RemoveAddress;
+    use NetnsChange::{RemoveAddress, RemoveLink};
     match (one, other) {
+        // what it was made with and what is seen of it may differ
+        (RemoveLink { name, .. }, RemoveLink { name: other, .. }) => name == other,
         (RemoveAddress { link, address }, RemoveAddress { link: other_link, address: other }) => {
             link == other_link && address.address.addr() == other.address.addr()
         }

@@ -131,6 +131,17 @@ fn confirmed_changes_stay(suite: Suite) {
     // at once
     lab.config(BEFORE);
     let _ = lab.sync(&["--restart", "--confirm", "60"]).ok();
+    let says = |what: &str| {
+        let status = lab.run(&["netns-networkd", "status"]).stdout;
+        assert!(status.contains("the changes of an earlier sync ") && status.contains(what), "{status}");
+    };
+    says("go back unless");
+    lab.systemctl(&["stop", "netns-networkd-rollback.timer"]);
+    says("somebody has stopped the timer");
+    lab.write_file("/run/systemd/system/netns-networkd-rollback.service.d/t.conf", "[Service]\nExecStart=\nExecStart=/bin/false\n");
+    let _ = lab.sh("systemctl daemon-reload; systemctl start netns-networkd-rollback || true").ok();
+    says("that fails: `journalctl -b -u netns-networkd-rollback` shows why");
+    let _ = lab.sh("rm -r /run/systemd/system/netns-networkd-rollback.service.d; systemctl daemon-reload").ok();
     let _ = lab.run(&["netns-networkd", "rollback"]).ok();
     wait_gone_back(&lab);
     assert_same(&picture(&lab), &after);

@@ -15,6 +15,8 @@ pub fn trials() -> Vec<Trial> {
         configured_addresses_and_routes_stay_beside_leases,
         a_server_that_is_down_fails_the_start,
         a_client_that_is_not_installed_is_named,
+        a_change_to_dhcp_without_a_server_is_said,
+        a_socket_does_not_wait_for_a_lease,
         changes_reach_running_services,
         clients_and_leases_go_back_too,
         a_unit_bound_by_hand_waits_for_leases,
@@ -330,6 +332,56 @@ fn a_server_that_is_down_fails_the_start(suite: Suite) {
     lan.assert_answers(&address, PORT);
     lan.stop(&["t-a.service"]);
     lan.systemctl(&["reset-failed"]);
+}
+
+/// A running service loses the addresses that it had, and is told so.
+fn a_change_to_dhcp_without_a_server_is_said(suite: Suite) {
+    let table =
+        |how: &str| format!("[namespace.mail]\nservices = [\"t-a\"]\n[namespace.mail.interface.eth0]\nbridge = \"br-lan\"\n{how}\n");
+    let lan = Lan::new(suite, &table("addresses = [\"10.10.1.50/24\"]"));
+    lan.systemctl(&["stop", "t-dhcpd.service"]);
+    lan.start(&["t-a.service"]);
+    lan.configure(&table("dhcp = \"ipv4\""));
+    let said = lan.sync(&[]).fails(4);
+    let missing = "netns 'mail': link 'eth0' has no address by DHCP after 10 s: does a server answer on that network? \
+                   `journalctl -b -u netns-dhcp@mail` shows what was asked\n";
+    assert_eq!(said.stderr, format!("warning: {missing}"));
+    let shown = || lan.run(&["netns-networkd", "status"]);
+    let status = shown().fails(3).stdout;
+    assert!(status.contains("1 address by DHCP missing:\n    mail  link 'eth0' has no address by DHCP: `journalctl"), "{status}");
+    let list = lan.run(&["netns-networkd", "list", "--json"]);
+    assert!(list.stdout.contains("\"differences\": 1"), "{list}");
+    lan.systemctl(&["start", "t-dhcpd.service"]);
+    let _ = lan.wait_until("the lease is there", Duration::from_secs(70), "ip -n mail addr | grep -q ' 10.10.1.1'");
+    let _ = lan.sync(&["--restart"]).ok();
+    let status = shown().ok().stdout;
+    assert!(!status.contains("DHCP missing"), "{status}");
+    lan.stop(&["t-a.service"]);
+}
+
+/// Everything at boot waits for sockets.
+fn a_socket_does_not_wait_for_a_lease(suite: Suite) {
+    let table = "[namespace.mail]\nservices = [\"t-in.socket\", \"t-in.service\"]\n[namespace.mail.interface.eth0]\nbridge = \"br-lan\"\ndhcp = \"ipv4\"\n";
+    let lan = Lan::new(suite, "");
+    lan.systemctl(&["stop", "t-dhcpd.service"]);
+    lan.write_file("/etc/systemd/system/t-in.socket", "[Socket]\nListenStream=8000\n");
+    lan.write_file("/etc/systemd/system/t-in.service", "[Service]\nExecStart=/bin/sleep 1000\n");
+    lan.systemctl(&["daemon-reload"]);
+    lan.configure(table);
+    let _ = lan.sync(&[]).ok();
+    let start = std::time::Instant::now();
+    lan.systemctl(&["start", "t-in.socket"]);
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    assert_eq!(lan.leased("mail"), Vec::<String>::new());
+    // its service does
+    lan.systemctl(&["start", "--no-block", "t-in.service"]);
+    let _ =
+        lan.wait_until("the service waits", Duration::from_secs(10), "[ $(systemctl show -P ActiveState netns-online@mail) = activating ]");
+    lan.systemctl(&["start", "t-dhcpd.service"]);
+    let _ = lan.wait_until("the service has started", Duration::from_secs(60), "systemctl is-active t-in.service");
+    let _ = lan.lease("mail", "10.10.1.1");
+    lan.systemctl(&["stop", "t-in.socket", "t-in.service"]);
+    let _ = lan.sh("rm /etc/systemd/system/t-in.{socket,service}; systemctl daemon-reload").ok();
 }
 
 fn a_client_that_is_not_installed_is_named(suite: Suite) {

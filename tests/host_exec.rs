@@ -94,6 +94,18 @@ fn the_namespace_is_up_as_long_as_the_command_runs(suite: Suite) {
     assert_eq!(lab.named_netns("box"), netns);
     let _ = lab.sh(&format!("kill {second}")).ok();
     gone();
+    // systemd starts no command again: it is left without links, and said to be
+    let command = start(&lab, "sleep 60");
+    let _ = lab.wait_until("it runs", SECONDS, &format!("grep -qx sleep /proc/{command}/comm"));
+    lab.config(&CONFIG.replacen("bridge = \"br0\"", "bridge = \"br0\", host-name = \"t-other\"", 1));
+    let said = lab.sync(&[]).ok();
+    assert!(said.stdout.contains("sleep") && !said.stdout.contains("netns-exec"), "{said}");
+    let said = lab.sync(&["--restart"]).ok();
+    assert!(said.stdout.contains("restart netns@box.service\n") && !said.stdout.contains("netns-exec"), "{said}");
+    let _ = lab.sh(&format!("kill {command}")).ok();
+    gone();
+    lab.config(CONFIG);
+    let _ = lab.sync(&[]).ok();
     // what a command leaves in the background keeps it, too
     let _ = lab.run(&["netns-networkd", "exec", "box", "sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $! >/run/t-left"]).ok();
     lab.assert_active(&["netns@box.service"]);

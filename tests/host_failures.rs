@@ -10,6 +10,7 @@ use crate::suite_trials;
 
 pub fn trials() -> Vec<Trial> {
     suite_trials![
+        a_failure_goes_with_its_namespace,
         missing_bridge_is_waited_for_and_named,
         bridge_may_come_late,
         networkd_stopped,
@@ -98,6 +99,19 @@ fn assert_fails_to_start(lab: &Lab, unit: &str, netns: &str) -> String {
     assert_eq!(left.stdout, "", "left behind");
     lab.systemctl(&["reset-failed"]);
     said
+}
+
+/// What nobody can start any more is not to be among the failed units of the host.
+fn a_failure_goes_with_its_namespace(suite: Suite) {
+    let lab = running(suite);
+    lab.config(&(CONFIG.to_owned() + "[namespace.three]\nservices = [\"t-three\"]\n"));
+    let _ = lab.sync(&[]).ok();
+    let _ = lab.sh("echo x >/var/lib/netns-networkd/netns/three.json; systemctl start netns@three").fails(1);
+    assert_eq!(lab.property("netns@three", "ActiveState"), "failed");
+    lab.config(CONFIG);
+    let _ = lab.sync(&["--force"]).ok();
+    assert_eq!(lab.systemctl(&["list-units", "--failed", "--plain", "--no-legend"]), "");
+    lab.sync_nothing();
 }
 
 fn missing_bridge_is_waited_for_and_named(suite: Suite) {

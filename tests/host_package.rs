@@ -281,7 +281,17 @@ fn a_purge_leaves_the_host_its_network(suite: Suite) {
     let uplink = "uplinks = [\"eno1\"]\naddresses = [\"198.51.100.2/24\", \"2001:db8:ffff::2/64\", ";
     host.start(&CONFIG.replace("addresses = [\"10.95.0.1/24\", ", &format!("{uplink}\"10.95.0.1/24\", ")));
     let before = host.who();
+    // what `import` has an admin put away is in no other place
+    let _ = host.0.sh("cd /etc/netns-networkd; mkdir -p imported/old/namespaces; echo 'iface eth0' >imported/old/namespaces/box; touch imported/state.sh").ok();
     let said = host.apt("purge netns-networkd").ok();
+    assert!(
+        said.stdout.contains("netns-networkd: the set-up before `netns-networkd import` stays in /etc/netns-networkd/imported/old\n"),
+        "{said}"
+    );
+    assert_eq!(
+        host.0.sh("cd /etc/netns-networkd; find . -type f; rm -r /etc/netns-networkd").ok().stdout,
+        "./imported/old/namespaces/box\n"
+    );
     let network = "/etc/systemd/network/10-netns-networkd-bridge-br0.netdev /etc/systemd/network/10-netns-networkd-bridge-br0.network \
                    /etc/systemd/network/10-netns-networkd-uplink-eno1.network";
     assert!(said.stdout.contains(&format!("netns-networkd: these stay, for the host has its network by them: {network}\n")), "{said}");

@@ -24,6 +24,8 @@ pub fn trials() -> Vec<Trial> {
         a_masked_unit_keeps_its_namespace,
         one_that_is_listed_by_an_alias_is_restarted,
         a_renamed_namespace_takes_its_services_along,
+        what_one_is_to_have_and_another_keeps_is_refused,
+        one_unit_by_two_names_is_in_one_namespace,
         an_alias_and_a_drop_in_go,
         a_namespace_that_is_left_goes,
     ]
@@ -638,4 +640,74 @@ fn a_renamed_namespace_takes_its_services_along(suite: Suite) {
     lab.assert_answers("fd3f::2", "8000");
     lab.sync_nothing();
     lab.stop(&["t-svc", "t-stay"]);
+}
+
+/// Only some namespaces are asked for: what another one has cannot come, and that is not to change. With it, it moves, and so does the
+/// name of a host end with its service.
+fn what_one_is_to_have_and_another_keeps_is_refused(suite: Suite) {
+    let lab = Lab::new(suite);
+    lab.services(&[("t-svc.service", "8000"), ("t-two.service", "8001")]);
+    let two = "[namespace.two]\nservices = [\"t-two\"]\n\
+               interface.eth0 = { bridge = \"br0\", host-name = \"t-end\", addresses = [\"10.63.0.3/24\", \"10.63.0.4/24\"] }\n";
+    lab.config(&(config("\"t-svc\"", ETH0) + two));
+    lab.sync_changes(&[]);
+    lab.start(&["t-svc", "t-two"]);
+    let more = ETH0.replace("10.63.0.2/24\"", "10.63.0.2/24\", \"10.63.0.4/24\"");
+    let fewer = two.replace(", \"10.63.0.4/24\"", "");
+    lab.config(&(config("\"t-svc\"", &more) + &fewer));
+    let refused = "error: /etc/netns-networkd/test.toml:3: netns 'box' is to have address 10.63.0.4/24, which netns 'two' has by now\n  \
+                   hint: `netns-networkd sync box two` moves it\nerror: nothing was changed\n";
+    let before = lab.fingerprint();
+    for arguments in [&["box"][..], &["box", "--dry-run"], &["box", "--restart"]] {
+        assert_eq!(lab.sync(arguments).fails(2).stderr, refused, "{arguments:?}");
+    }
+    lab.assert_unchanged(&before);
+    // one that does not run would have it again when it starts
+    lab.stop(&["t-two"]);
+    lab.wait_gone();
+    assert_eq!(lab.sync(&["box"]).fails(2).stderr, refused);
+    lab.start(&["t-two"]);
+    let _ = lab.sync(&["box", "two"]).ok();
+    lab.sync_nothing();
+    lab.assert_answers("10.63.0.4", "8000");
+    // renamed
+    let new = fewer.replace("namespace.two", "namespace.new");
+    lab.config(&(config("\"t-svc\"", &more) + &new));
+    let said = lab.sync(&["new", "--restart"]).ok();
+    assert!(said.stdout.contains("\nrestart t-two.service\n") && said.stderr.is_empty(), "{said}");
+    lab.assert_answers("10.63.0.3", "8001");
+    let _ = lab.sync(&[]).ok();
+    lab.config(&(config("\"t-svc\"", &more) + &fewer));
+    let said = lab.sync(&["--restart"]).ok();
+    assert!(said.stdout.contains("\nrestart t-two.service\n") && said.stderr.is_empty(), "{said}");
+    lab.assert_answers("10.63.0.3", "8001");
+    lab.sync_nothing();
+    lab.stop(&["t-svc", "t-two"]);
+}
+
+fn one_unit_by_two_names_is_in_one_namespace(suite: Suite) {
+    let lab = Lab::new(suite);
+    lab.services(&[("t-real.service", "8000")]);
+    let _ = lab.sh("ln -s t-real.service /etc/systemd/system/t-alias.service; systemctl daemon-reload").ok();
+    lab.config(&config("", ETH0));
+    lab.sync_changes(&[]);
+    lab.config(&(config("\"t-alias\"", ETH0) + "[namespace.two]\nservices = [\"t-real\"]\n"));
+    let before = lab.fingerprint();
+    for arguments in [&["--dry-run"][..], &[], &["--restart", "--force"]] {
+        assert_eq!(
+            lab.sync(arguments).fails(2).stderr,
+            "error: /etc/netns-networkd/test.toml:6: netns 'two' has t-real.service, which is t-alias.service of netns 'box' by another name\n  \
+             hint: list the unit once; `systemctl show -P Names t-real.service` gives all its names\nerror: nothing was changed\n",
+            "{arguments:?}"
+        );
+    }
+    lab.assert_unchanged(&before);
+    // in one namespace it may be listed twice
+    lab.config(&config("\"t-alias\", \"t-real\"", ETH0));
+    lab.sync_changes(&[]);
+    lab.start(&["t-real"]);
+    lab.assert_answers("10.63.0.2", "8000");
+    lab.sync_nothing();
+    lab.stop(&["t-real"]);
+    let _ = lab.sh("rm /etc/systemd/system/t-alias.service").ok();
 }

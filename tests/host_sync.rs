@@ -31,7 +31,11 @@ pub fn trials() -> Vec<Trial> {
         catch_all_of_an_admin_is_named,
         release_cut_off_before_the_reload,
     ];
-    trials.extend(trials![who_has_waited_reads_the_configuration_anew, none_of_many_files_is_overlooked]);
+    trials.extend(trials![
+        a_folder_that_is_not_there_is_no_image,
+        who_has_waited_reads_the_configuration_anew,
+        none_of_many_files_is_overlooked
+    ]);
     trials
 }
 
@@ -626,7 +630,7 @@ fn image_is_prepared_offline(suite: Suite) {
     assert_eq!(lab.sh(&format!("grep -r {image} {image} || true")).ok().stdout, "", "no file names the image's folder");
     for verb in ["up", "down", "online", "dhcp-event"] {
         assert_eq!(
-            run(&[verb, "web"]).fails(1).stderr,
+            run(&[verb, "web"]).fails(2).stderr,
             "error: only check, sync and import work on an image; this command is for the running host\n"
         );
     }
@@ -786,6 +790,15 @@ fn sync_while_services_come_and_go(suite: Suite) {
     lab.assert_answers("10.30.0.2", "8000");
     let counts = "ip -n web -4 -o addr show dev eth0 | wc -l; grep -c ' /run/netns ' /proc/self/mountinfo; ls /run/netns";
     assert_eq!(lab.sh(counts).ok().stdout, "1\n1\nweb\n");
+}
+
+fn a_folder_that_is_not_there_is_no_image() {
+    let folder = std::env::temp_dir().join(format!("netns-networkd-none-{}", std::process::id()));
+    for command in ["sync", "check", "import"] {
+        let output = run("", &[&program(), "--root", folder.to_str().unwrap(), command]).fails(2);
+        assert_eq!(output.stderr, format!("error: there is no folder {}, which --root names\n", folder.display()));
+    }
+    assert!(!folder.exists());
 }
 
 /// Two wait for a third: whoever comes last does not bring back what the configuration was when it came.

@@ -1019,6 +1019,7 @@ fn no_record() {
          hint: add [namespace.mail] to a file in /etc/netns-networkd and run `netns-networkd sync`\n",
     );
     net.assert_picture(&before);
+    assert!(net.run(&["netns-networkd", "online", "mail"]).fails(1).stderr.starts_with("error: no netns 'mail' is known: "));
     let _ = net.run(&["netns-networkd", "up", "../mail"]).fails(2);
     let _ = net.run(&["netns-networkd", "up", "a-name-too-long-"]).fails(2);
 }

@@ -161,6 +161,7 @@ impl Scene {
             active_state: web.active_state.clone(),
             dhcp: web.dhcp.clone(),
             bound: web.bound.clone(),
+            no_lease: web.no_lease.clone(),
             ..*web
         };
         let of_sql = NetnsFacts { configured: true, goal: goals.get(&netns("sql")), ..NetnsFacts::default() };
@@ -216,7 +217,7 @@ fn nothing_differs_where_all_is_as_configured() {
 fn each_difference_has_its_place() {
     type Break = fn(&mut Scene);
     let old = |content: &str| File { content: content.to_owned(), provenance: Provenance::Ours };
-    let breaks: [(Break, &str); 14] = [
+    let breaks: [(Break, &str); 15] = [
         (|s| drop(s.observed.files.remove(&record_path(&netns("sql")))), "sql file: add file /var/lib/netns-networkd/netns/sql.json"),
         (
             |s| drop(s.observed.files.remove(&desired::etc_path(&netns("web"), "resolv.conf"))),
@@ -250,6 +251,7 @@ fn each_difference_has_its_place() {
             "web netns: add address 192.0.2.10/24 to link 'eth0' in netns 'web'",
         ),
         (|s| s.desired.clients.extend([(netns("web"), true)]), "web dhcp-client: start DHCP client of netns 'web'"),
+        (|s| s.web.no_lease.push("link 'eth0' has no address by DHCP".to_owned()), "web lease: link 'eth0' has no address by DHCP"),
         (|s| s.unfinished = true, "- sync: reload systemd-networkd\n- sync: reload systemd"),
         (
             |s| s.kept.push(Kept { path: desired::etc_path(&netns("web"), "resolv.conf"), provenance: Provenance::Edited }),

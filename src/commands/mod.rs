@@ -20,7 +20,7 @@ mod teller;
 
 use std::process::ExitCode;
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Error, Result};
 use serde::Serialize;
 
 use crate::{
@@ -111,7 +111,10 @@ pub fn misused(error: &clap::Error, json: bool) -> ExitCode {
 
 fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
     if !context.root.is_host() && !matches!(command, Command::Check(_) | Command::Sync(_) | Command::Import(_)) {
-        bail!("only check, sync and import work on an image; this command is for the running host");
+        return Err(Usage(vec!["only check, sync and import work on an image; this command is for the running host".to_owned()]).into());
+    }
+    if fs::is_directory(&context.root.at("/")) != Some(true) {
+        return Err(Usage(vec![format!("there is no folder {}, which --root names", context.root.at("/").display())]).into());
     }
     match command {
         Command::Check(args) => check::run(context, &args),

@@ -101,7 +101,9 @@ fn draft(file: usize, text: &str, root: &DeTable<'_>, span: Range<usize>, error:
 
 fn duplicate(at: Spot, text: &str, root: &DeTable<'_>) -> Draft {
     let message = match header(text, at.start) {
-        Some((_, header)) => format!("table {}] stands twice in one file", visible(header)),
+        Some((_, header)) => {
+            format!("table {}{} stands twice in one file", visible(header), if header.starts_with("[[") { "]]" } else { "]" })
+        }
         None => format!("key {} stands twice in one table", quoted(text.get(at.start..at.end).unwrap_or_default())),
     };
     let draft = Draft::new(at, message).help("make one of the two");

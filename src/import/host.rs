@@ -85,11 +85,11 @@ impl<'f> Host<'f> {
         let scripts = self.files.matching(&format!("{NAMESPACES}/*"));
         let mut names: BTreeSet<String> = scripts.iter().filter_map(|path| path.rsplit('/').next()).map(str::to_owned).collect();
         names.extend(self.units.iter().map(|unit| unit.netns.clone()));
+        let maker = units::unit(self.files, NETNS_UNIT);
         // that of this tool has nothing to say
-        let maker =
-            units.get(NETNS_UNIT).filter(|unit| !unit.values("ExecStart").iter().any(|setting| setting.value.contains("netns-networkd")));
+        let is_ours = maker.values("ExecStart").iter().any(|setting| setting.value.contains("netns-networkd"));
         for name in &names {
-            self.namespace(name, maker);
+            self.namespace(name, Some(&maker).filter(|_| !is_ours));
         }
         named_netns::read(self);
         wg_netns::read(self);
@@ -107,6 +107,12 @@ impl<'f> Host<'f> {
                 netns.from.push(Origin::new(&path, 1));
             }
         }
+        // what nothing else makes was moved already, or is this tool's from the start
+        let made = |name: &str| {
+            let has_link = self.world.links.iter().any(|link| link.netns.as_deref() == Some(name));
+            has_link || self.world.netns.get(name).is_some_and(|netns| !netns.from.is_empty())
+        };
+        self.units.retain(|unit| !is_ours || made(&unit.netns));
         for unit in &self.units {
             let netns = self.world.netns(&unit.netns);
             add(&mut netns.services, unit.name.clone(), unit.from.clone());

@@ -42,6 +42,9 @@ pub const FOLDERS: [&str; 3] = ["/etc/systemd/system", "/usr/lib/systemd/system"
 /// Templates that make namespaces: of the hack and this tool, of systemd-named-netns, of wg-netns.
 const MAKERS: [&str; 6] = ["netns@", "netns-bridge@", "netns-nat@", "netns-tunnel@", "netns-mvbr@", "wg-netns@"];
 
+/// What this tool writes for a unit, which is not how it was before.
+const OURS: &str = "50-netns-networkd.conf";
+
 /// Reads all units that are known.
 #[must_use]
 pub fn read(files: &Files) -> BTreeMap<String, Unit> {
@@ -50,19 +53,20 @@ pub fn read(files: &Files) -> BTreeMap<String, Unit> {
         let here = files.matching(&format!("{}/*.{suffix}", FOLDERS[0]));
         names.extend(here.iter().filter_map(|path| path.rsplit('/').next()).map(str::to_owned));
         for folder in FOLDERS {
-            let drop_ins = files.matching(&format!("{folder}/*.{suffix}.d/*.conf"));
-            names.extend(drop_ins.iter().filter_map(|path| path.rsplit('/').nth(1)?.strip_suffix(".d")).map(str::to_owned));
+            let drop_ins = files.matching(&format!("{folder}/*.{suffix}.d/*.conf")).into_iter().filter(|path| !path.ends_with(OURS));
+            names.extend(drop_ins.filter_map(|path| path.rsplit('/').nth(1)?.strip_suffix(".d").map(str::to_owned)));
         }
     }
     names.into_iter().map(|name| (name.clone(), unit(files, &name))).collect()
 }
 
-fn unit(files: &Files, name: &str) -> Unit {
+/// Reads one unit.
+pub fn unit(files: &Files, name: &str) -> Unit {
     let mut unit = Unit { name: name.to_owned(), ..Unit::default() };
     let main = FOLDERS.iter().map(|folder| format!("{folder}/{name}")).find(|path| files.get(path).is_some());
     let mut drop_ins: BTreeMap<String, String> = BTreeMap::new();
     for folder in FOLDERS {
-        for path in files.matching(&format!("{folder}/{name}.d/*.conf")) {
+        for path in files.matching(&format!("{folder}/{name}.d/*.conf")).into_iter().filter(|path| !path.ends_with(OURS)) {
             drop_ins.entry(path.rsplit('/').next().unwrap_or_default().to_owned()).or_insert(path);
         }
     }

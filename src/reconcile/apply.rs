@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     derive::sha256,
-    desired::{DHCP, NETNS_ETC, RESOLV_CONF, SYSTEMD, etc_path, is_drop_in_of, networkd_path},
+    desired::{DHCP, NETNS_ETC, RESOLV_CONF, SYSTEMD, etc_path, is_drop_in_of, networkd_path, record_of},
     diff::{Change, NetnsChange},
     error::Failures,
     model::{LinkName, NetnsName, UnitName},
@@ -130,6 +130,15 @@ impl Run<'_> {
             line.into_iter().for_each(|line| self.say(line));
         }
         staged.finish()?;
+        for name in plan.steps.iter().filter_map(|step| if let Step::RemoveFile { path } = step { record_of(path) } else { None }) {
+            if live {
+                // nobody can start them any more
+                let bus = self.bus()?;
+                ["netns", "netns-online", "netns-dhcp", "netns-hold"]
+                    .iter()
+                    .for_each(|unit| bus.forget_failure(&format!("{unit}@{name}.service")));
+            }
+        }
         let by_dhcp = situation.desired.clients.keys().filter(|name| plan_is_about_dns(plan, name));
         by_dhcp.cloned().try_for_each(|name| dhcp::write_resolv_conf(&name))?;
         self.finish_manifest(plan, situation, before.unfinished)

@@ -15,9 +15,9 @@ use super::{
 use crate::{
     config::{Namespace, Uplink},
     desired::{self, networkd_path},
-    diff::Change,
+    diff::{Change, NetnsChange, gives, takes},
     error::{self, Refused},
-    model::{Kind, LinkName, Need, State},
+    model::{Kind, LinkName, Need, Netns, NetnsName, State, UnitName},
     plan::Plan,
     render,
     sys::{self, fs, nftables, sysctl},
@@ -67,9 +67,63 @@ impl Run<'_> {
                 ));
             }
         }
+        reasons.extend(self.in_two_netns(situation));
+        reasons.extend(self.taken_from_others(situation)?);
         reasons.extend(self.bad_keys());
         reasons.extend(self.tried_out(situation));
         if reasons.is_empty() { Ok(()) } else { Err(Refused(reasons).into()) }
+    }
+
+    /// Names units that two namespaces list, each by another of their names; the same name in two is found in the files.
+    fn in_two_netns(&self, situation: &Situation) -> Vec<String> {
+        let mut first: BTreeMap<&str, (&UnitName, &NetnsName)> = BTreeMap::new();
+        let mut reasons = Vec::new();
+        let units = situation.desired.units.iter();
+        for (name, netns, id) in units.filter_map(|(name, unit)| Some((name, unit.bound_to.as_ref()?, &situation.loaded.get(name)?.id))) {
+            let (other, there) = *first.entry(id).or_insert((name, netns));
+            if there != netns {
+                let source = self.config.namespaces.get(netns).map(|namespace| namespace.netns.source.as_str()).unwrap_or_default();
+                reasons.push(format!(
+                    "{source}: netns '{netns}' has {name}, which is {other} of netns '{there}' by another name\n  hint: list the unit once; \
+                     `systemctl show -P Names {name}` gives all its names"
+                ));
+            }
+        }
+        reasons
+    }
+
+    /// Names what namespaces that were asked for are to have and others would keep, in which nothing is to be changed.
+    fn taken_from_others(&self, situation: &Situation) -> Result<Vec<String>> {
+        let names = &self.options.names;
+        let asked_for = self.known.iter().filter(|(name, _)| names.contains(name));
+        let wanted: BTreeMap<NetnsName, Netns> = asked_for.map(|(name, netns)| (name.clone(), netns.clone())).collect();
+        let records = situation.observed.files.keys().filter_map(|path| desired::record_of(path));
+        let others = records.filter(|name| !names.is_empty() && !names.contains(name) && !situation.retired.contains(name));
+        let mut reasons = Vec::new();
+        for other in others {
+            let record = if situation.observed.netns.contains_key(&other) { None } else { netns::read_record(&other)? };
+            let Some(has) = situation.observed.netns.get(&other).or(record.as_ref()) else { continue };
+            for give in gives(&other, has, &wanted) {
+                let what = match &give {
+                    NetnsChange::RemoveAddress { address, .. } => format!("address {}", address.address),
+                    NetnsChange::RemoveLink { kind, .. } => match &**kind {
+                        Kind::Veth(end) => format!("host-name '{}'", end.name),
+                        Kind::Physical { parent } => format!("link '{parent}'"),
+                        _ => continue,
+                    },
+                    _ => continue,
+                };
+                let takers = wanted.iter().filter(|(_, netns)| takes(netns, &give));
+                reasons.extend(takers.map(|(name, netns)| {
+                    let how = if self.known.contains_key(&other) { format!("sync {name} {other}") } else { "sync".to_owned() };
+                    format!(
+                        "{}: netns '{name}' is to have {what}, which netns '{other}' has by now\n  hint: `netns-networkd {how}` moves it",
+                        netns.source
+                    )
+                }));
+            }
+        }
+        Ok(reasons)
     }
 
     /// Tries out what only the kernel and nft can check, in throw-away namespaces: parameters and rulesets that are about to change.

@@ -107,34 +107,48 @@ pub fn remove_resolv_conf(name: &NetnsName) -> Result<()> {
     fs::remove_empty_directory(path.parent().unwrap_or(Path::new("/")))
 }
 
+/// Lists the addresses by DHCP that a namespace does not have.
+pub fn missing(name: &NetnsName) -> Result<Vec<String>> {
+    let Some(settings) = fs::read_text(&desired::dhcp_path(name))? else { return Ok(Vec::new()) };
+    let leases = leases(name)?;
+    let has = |link: &str, protocols: &[&str]| {
+        protocols.iter().any(|protocol| leases.get(&format!("{link}.{protocol}")).is_some_and(|lease| lease.address))
+    };
+    let wants = render::dhcpcd_wants(&settings).into_iter();
+    let missing = wants.filter(|(link, ipv4)| !has(link, if *ipv4 { &["dhcp"] } else { &["dhcp6", "ra"] }));
+    Ok(missing.map(|(link, ipv4)| format!("link '{link}' has no address by {}", if ipv4 { "DHCP" } else { "DHCPv6" })).collect())
+}
+
+/// Waits for the leases of a namespace, for `limit`; gives what is missing then.
+pub fn wait_for_leases(name: &NetnsName, limit: Duration) -> Result<Vec<String>> {
+    let directory = directory(name);
+    fs::create_directory(&directory)?;
+    let shown = Waiting::new("leases", limit);
+    fs::wait_for(&directory, Instant::now() + limit, || {
+        let missing = missing(name)?;
+        missing.iter().take(1).for_each(|what| shown.is_for(what));
+        Ok(missing.is_empty())
+    })?;
+    missing(name)
+}
+
+/// What to do where none comes.
+pub fn look_at_client(name: &NetnsName) -> String {
+    format!("does a server answer on that network? `journalctl -b -u netns-dhcp@{name}` shows what was asked")
+}
+
 /// Waits until a namespace has all addresses that it is to get by DHCP, and everything else of its own.
 pub fn online(name: &NetnsName) -> Result<()> {
-    let Some(settings) = fs::read_text(&desired::dhcp_path(name))? else { return Ok(()) };
+    if !fs::exists(&desired::dhcp_path(name)) {
+        let record = desired::record_path(name);
+        return if fs::exists(&record) { Ok(()) } else { Err(super::netns::unknown(name, &record)) };
+    }
     if !fs::exists(Path::new(CLIENT)) {
         return Err(anyhow!("netns '{name}' gets addresses by DHCP, and there is no {CLIENT}")).context(NO_CLIENT);
     }
-    let wants = render::dhcpcd_wants(&settings);
-    let missing = || -> Result<Option<String>> {
-        let leases = leases(name)?;
-        let has = |link: &str, protocols: &[&str]| {
-            protocols.iter().any(|protocol| leases.get(&format!("{link}.{protocol}")).is_some_and(|lease| lease.address))
-        };
-        let missing = wants.iter().find(|(link, ipv4)| !has(link, if *ipv4 { &["dhcp"] } else { &["dhcp6", "ra"] }));
-        Ok(missing.map(|(link, ipv4)| format!("link '{link}' has no address by {}", if *ipv4 { "DHCP" } else { "DHCPv6" })))
-    };
-    let directory = directory(name);
-    fs::create_directory(&directory)?;
-    let deadline = Instant::now() + LEASE_WAIT;
-    let shown = Waiting::new("leases", LEASE_WAIT);
-    fs::wait_for(&directory, deadline, || {
-        let missing = missing()?;
-        missing.iter().for_each(|what| shown.is_for(what));
-        Ok(missing.is_none())
-    })?;
-    drop(shown);
-    if let Some(missing) = missing()? {
+    if let Some(missing) = wait_for_leases(name, LEASE_WAIT)?.first() {
         return Err(anyhow!("netns '{name}': {missing}, after waiting {} s for it", LEASE_WAIT.as_secs()))
-            .context(format!("hint: does a server answer on that network? `journalctl -b -u netns-dhcp@{name}` shows what was asked"));
+            .context(format!("hint: {}", look_at_client(name)));
     }
     put_back_routes(name, Wait::Done)
 }

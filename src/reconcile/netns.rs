@@ -90,8 +90,7 @@ pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
         .context("hint: `netns-networkd sync --force` writes it again")
         .with_context(|| format!("failed to bring up netns '{name}'"))?;
     let Some(netns) = netns else {
-        return Err(anyhow!("no netns '{name}' is known: there is no record {}", record.display()))
-            .context(format!("hint: add [namespace.{name}] to a file in /etc/netns-networkd and run `netns-networkd sync`"));
+        return Err(unknown(name, &record));
     };
     let wanted = netns.clone();
     let up = || match netns::find(name)? {
@@ -114,6 +113,12 @@ pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
         })
     };
     locked().map_err(|error| explained("bring up", name, &wanted, error))
+}
+
+/// Says that there is no such namespace.
+pub fn unknown(name: &NetnsName, record: &Path) -> anyhow::Error {
+    anyhow!("no netns '{name}' is known: there is no record {}", record.display())
+        .context(format!("hint: add [namespace.{name}] to a file in /etc/netns-networkd and run `netns-networkd sync`"))
 }
 
 /// Changes a namespace that is up as far as its services can keep running; gives what was changed.

@@ -35,8 +35,8 @@ use crate::{
 const FOLDER: &str = "/var/lib/netns-networkd/rollback";
 /// There as long as changes wait.
 const SNAPSHOT: &str = "/var/lib/netns-networkd/rollback/snapshot.toml";
-const SERVICE: &str = "netns-networkd-rollback.service";
-const TIMER: &str = "netns-networkd-rollback.timer";
+pub const SERVICE: &str = "netns-networkd-rollback.service";
+pub const TIMER: &str = "netns-networkd-rollback.timer";
 /// A host that is cut off is restarted by its power switch, and a timer does not outlive that.
 const AT_BOOT: &str = "/etc/systemd/system/multi-user.target.wants/netns-networkd-rollback.service";
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
@@ -118,6 +118,24 @@ fn start_timer(bus: &Bus, limit: Duration) -> Result<()> {
 pub fn restart_timer(bus: &Bus, limit: Duration) -> Result<()> {
     bus.start_again(TIMER).or_else(|_| start_timer(bus, limit))?;
     bus.give_up(SERVICE)
+}
+
+/// What becomes of changes that wait.
+pub const WAITS: &str = "the changes of an earlier sync go back unless `netns-networkd confirm` keeps them";
+
+/// Says what becomes of changes that wait, by the state of the service that takes them back, and of its timer.
+pub fn outlook((service, how): &(String, String), timer: &str) -> &'static str {
+    match (service.as_str(), how.as_str()) {
+        ("failed", _) | (_, "auto-restart") => {
+            "the changes of an earlier sync are to go back, and that fails: `journalctl -b -u netns-networkd-rollback` shows why; \
+             `netns-networkd rollback` tries again, `netns-networkd confirm` keeps them"
+        }
+        ("inactive", _) if timer != "active" => {
+            "the changes of an earlier sync wait, and somebody has stopped the timer that takes them back: `netns-networkd rollback` does, \
+             `netns-networkd confirm` keeps them"
+        }
+        _ => WAITS,
+    }
 }
 
 /// Has changes taken back by the service, which waits for whoever is still at work.

@@ -9,13 +9,13 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    host, netns, rollback,
+    dhcp, host, netns, rollback,
     sync::{Event, Options, Run, Situation},
 };
 use crate::{
     config::{Config, Faults, keys},
     desired::{self, HostFacts, NETNS_ETC, NETWORKD, RECORDS, SYSTEMD, dhcp_path, record_of},
-    error::{self, Usage},
+    error::{self, Refused, Usage},
     model::{HostLink, LinkName, Netns, NetnsName, Place, SeenLink, State, Unit, UnitName},
     render,
     report::{Configuration, ConfigurationState, Facts, NetnsFacts, Orphan, OrphanKind, Report, UnitFacts},
@@ -95,9 +95,6 @@ pub fn status(names: &[NetnsName]) -> Result<Report> {
     run.ask_systemd(&situation, &mut facts);
     facts.not_seen = mem::take(&mut run.unseen);
     drop(run);
-    if rollback::is_waiting() {
-        warnings.push("the changes of an earlier sync go back unless `netns-networkd confirm` keeps them".to_owned());
-    }
     if facts.networkd_running == Some(false) {
         warnings.push(
             "systemd-networkd does not run: bridges and ports stay as they are, and none comes: `systemctl start systemd-networkd`"
@@ -118,7 +115,10 @@ fn unusable(error: &anyhow::Error) -> Configuration {
                 error: Some(format!("{count}: `netns-networkd check` shows what and where")),
             }
         }
-        None => Configuration { state: ConfigurationState::Unreadable, error: Some(error::render(error)) },
+        None => {
+            let reasons = error.downcast_ref::<Refused>().map(|Refused(reasons)| reasons.join("\n"));
+            Configuration { state: ConfigurationState::Unreadable, error: Some(reasons.unwrap_or_else(|| error::render(error))) }
+        }
     }
 }
 
@@ -230,9 +230,16 @@ fn of_netns<'a>(name: &NetnsName, situation: &'a Situation, run: &Run, applied: 
         there,
         ours: situation.running.contains(name),
         busy: situation.busy.contains(name),
+        no_lease: if observed.clients.contains_key(name) { no_lease(name) } else { Vec::new() },
         dhcp: file(&dhcp_path(name)).map(render::dhcpcd_wants).into_iter().flatten().map(|(link, _)| link).collect(),
         bound: Vec::new(),
     }
+}
+
+/// Lists the addresses that a client that runs has not got; nothing where that cannot be told.
+fn no_lease(name: &NetnsName) -> Vec<String> {
+    let missing = dhcp::missing(name).unwrap_or_default().into_iter();
+    missing.map(|missing| format!("{missing}: `journalctl -b -u netns-dhcp@{name}` shows what was asked")).collect()
 }
 
 /// Finds what is ours and in no record of ours: what was left when a manifest was lost, or a run was killed.
@@ -323,6 +330,9 @@ impl Run<'_> {
     /// Adds what systemd says of the units that make namespaces, of those that are bound to them, and of the listed ones.
     fn ask_systemd(&mut self, situation: &Situation, facts: &mut Facts) {
         if !self.has_bus() {
+            if rollback::is_waiting() {
+                (self.tell)(Event::Warning(rollback::WAITS.to_owned()));
+            }
             return;
         }
         if let Err(error) = self.try_ask_systemd(situation, facts) {
@@ -334,8 +344,14 @@ impl Run<'_> {
         let wanted = &self.options.names;
         let names: Vec<NetnsName> = facts.netns.keys().filter(|name| wanted.is_empty() || wanted.contains(name)).cloned().collect();
         let bus = self.bus()?;
-        let networkd = bus.states(&["systemd-networkd.service".to_owned()])?;
-        facts.networkd_running = Some(networkd.iter().any(|(_, active, _)| active == "active"));
+        let asked = ["systemd-networkd.service", rollback::SERVICE, rollback::TIMER].map(str::to_owned);
+        let mut states = bus.states(&asked)?.into_iter().map(|(_, active, sub)| (active, sub));
+        facts.networkd_running = states.next().map(|(active, _)| active == "active");
+        let (service, timer) = (states.next().unwrap_or_default(), states.next().unwrap_or_default());
+        if rollback::is_waiting() {
+            (self.tell)(Event::Warning(rollback::outlook(&service, &timer.0).to_owned()));
+        }
+        let bus = self.bus()?;
         let mut bound = BTreeSet::new();
         for (name, unit) in bus.netns_units(&names)? {
             let Some(netns) = facts.netns.get_mut(&name) else { continue };

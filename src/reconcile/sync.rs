@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{host, netns, rollback, status::unknown_name};
+use super::{dhcp, host, netns, rollback, status::unknown_name};
 use crate::{
     config::Config,
     derive::sha256,
@@ -32,6 +32,8 @@ use crate::{
 const NETWORKD_WAIT: Duration = Duration::from_secs(10);
 /// How long where it says that it is still at it.
 const NETWORKD_BUSY_WAIT: Duration = Duration::from_secs(60);
+/// How long a DHCP server may take; what services wait for when they start is longer.
+const LEASE_WAIT: Duration = Duration::from_secs(10);
 /// How often to look again and do what has become possible: a second look finds what the first one made way for.
 const ROUNDS: usize = 4;
 pub(super) const LOCK: &str = "/var/lib/netns-networkd/lock";
@@ -157,7 +159,7 @@ pub(super) struct Situation {
     /// What an admin has put under /etc/netns in vain, and why.
     pub(super) left_out: Vec<String>,
     pub(super) running: Vec<NetnsName>,
-    retired: Vec<NetnsName>,
+    pub(super) retired: Vec<NetnsName>,
     pub(super) held: BTreeSet<NetnsName>,
     /// Namespaces that are there, although systemd has stopped them and nobody is in them.
     pub(super) left: BTreeSet<NetnsName>,
@@ -259,6 +261,9 @@ impl<'a> Run<'a> {
                 wait_for_links(self.bus()?, &links, &to_come)?;
             }
             tried.extend(plan.steps);
+        }
+        if self.options.root.is_host() {
+            outcome.unverified.extend(missing_leases(&tried)?);
         }
         if let Some(limit) = self.options.confirm.filter(|_| outcome.waits) {
             rollback::restart_timer(self.bus()?, limit)?;
@@ -597,6 +602,19 @@ fn moves_that_wait(plan: &Plan, situation: &Situation) -> Vec<Move> {
         }));
     }
     waits
+}
+
+/// Waits for what DHCP clients ask for that were started; lists what has not come.
+fn missing_leases(steps: &[Step]) -> Result<Vec<String>> {
+    let deadline = Instant::now() + LEASE_WAIT;
+    let mut all = Vec::new();
+    for step in steps {
+        let (Step::StartClient(name) | Step::RestartClient(name)) = step else { continue };
+        let missing = dhcp::wait_for_leases(name, deadline.saturating_duration_since(Instant::now()))?.into_iter();
+        let text = |missing| format!("netns '{name}': {missing} after {} s: {}", LEASE_WAIT.as_secs(), dhcp::look_at_client(name));
+        all.extend(missing.map(text));
+    }
+    Ok(all)
 }
 
 /// Makes what was observed once what is desired: namespaces that did not run then are as their records say.

@@ -10,7 +10,8 @@ use crate::model::{NetnsName, Provenance, UnitName};
 /// `BindsTo=` and `After=` only together: without `After=` the service would start before its namespace. The files are bound
 /// because `NetworkNamespacePath=` does not do that (systemd#28694): ours must be there, those of an admin (`-`) may go.
 ///
-/// With `dhcp` it starts when the leases are there. `Requires=` lets it go on if `netns-online@` fails or stops later by itself.
+/// With `dhcp` a service starts when the leases are there. `Requires=` lets it go on if `netns-online@` fails or stops later by itself.
+/// A socket does not wait: all of the boot waits for sockets, and its service has the same drop-in.
 ///
 /// With a `resolv.conf` of its own, a service must not reach the host's resolvers past it, which it could through sockets in the
 /// file system: those of the name service cache and of systemd-resolved are hidden. Where the host's `resolv.conf` is a link to
@@ -21,7 +22,7 @@ pub fn unit_drop_in(unit: &UnitName, netns: &NetnsName, etc: &BTreeMap<String, P
     let netns_unit = format!("netns@{netns}.service");
     let online_unit = format!("netns-online@{netns}.service");
     let mut order = vec![("BindsTo", netns_unit.clone()), ("After", netns_unit)];
-    if dhcp {
+    if dhcp && !unit.is_socket() {
         order.extend([("Requires", online_unit.clone()), ("After", online_unit)]);
     }
     let mut settings = vec![("NetworkNamespacePath", format!("/run/netns/{netns}"))];

@@ -57,6 +57,8 @@ pub struct NetnsFacts<'a> {
     pub busy: bool,
     /// Interfaces that get addresses by DHCP.
     pub dhcp: BTreeSet<String>,
+    /// Addresses that its client has not got.
+    pub no_lease: Vec<String>,
     /// The units that are bound to it without being listed.
     pub bound: Vec<String>,
 }

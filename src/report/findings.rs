@@ -14,7 +14,7 @@ pub struct Drift {
     pub object: String,
     /// What would mend it, in the words of `sync`.
     pub change: String,
-    /// `sync` leaves it alone without `--force`.
+    /// `sync` leaves it alone: a file of somebody else, without `--force`; an address that a server has not given.
     pub left_alone: bool,
 }
 
@@ -26,6 +26,8 @@ pub enum DriftKind {
     Unit,
     Netns,
     DhcpClient,
+    /// An address that a server has not given yet.
+    Lease,
     /// What an earlier `sync` has begun and not ended.
     Sync,
 }

@@ -181,6 +181,16 @@ fn differences(facts: &Facts, owners: &Owners) -> (Vec<(Drift, Option<LinkName>)
         let (netns, object) = (owners.of_file(&kept.path, content), kept.path.display().to_string());
         drift.push((Drift { kind: DriftKind::File, netns, object, change: kept.to_string(), left_alone: true }, None));
     }
+    for (name, netns) in &facts.netns {
+        let lease = |text: &String| Drift {
+            kind: DriftKind::Lease,
+            netns: Some(name.clone()),
+            object: name.to_string(),
+            change: text.clone(),
+            left_alone: true,
+        };
+        drift.extend(netns.no_lease.iter().map(|text| (lease(text), None)));
+    }
     // what an earlier run was cut off from, and what it holds
     for step in &facts.plan.steps {
         let (netns, object) = match step {

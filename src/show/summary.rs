@@ -3,7 +3,7 @@
 use super::paper::{Cell, Paper, Text, Tone, word, words};
 use crate::{
     model::NetnsName,
-    report::{ConfigurationState, Namespace, NetnsState, OrphanKind, Report, Unit},
+    report::{ConfigurationState, DriftKind, Namespace, NetnsState, OrphanKind, Report, Unit},
 };
 
 /// A sign at the beginning of a line, which says the same as its colour.
@@ -78,7 +78,8 @@ pub(super) fn summary(report: &Report, text: &mut Text) {
         }
     }
     if !report.drift.is_empty() {
-        let (left, drift): (Vec<_>, Vec<_>) = report.drift.iter().partition(|drift| drift.left_alone);
+        let (leases, drift): (Vec<_>, Vec<_>) = report.drift.iter().partition(|drift| drift.kind == DriftKind::Lease);
+        let (left, drift): (Vec<_>, Vec<_>) = drift.into_iter().partition(|drift| drift.left_alone);
         let rows = |drifts: &[&crate::report::Drift]| -> Vec<Vec<Cell>> {
             let inside = |netns: &NetnsName| format!(" in netns '{netns}'");
             let row = |drift: &&crate::report::Drift| {
@@ -92,6 +93,10 @@ pub(super) fn summary(report: &Report, text: &mut Text) {
             let says = if by_records { " from the records; to mend them:" } else { "; `netns-networkd sync` would:" };
             let title = format!("{}{says}", count(drift.len(), "difference", "differences"));
             section(Tone::Warn, &title, rows(&drift));
+        }
+        if !leases.is_empty() {
+            let title = format!("{} by DHCP missing:", count(leases.len(), "address", "addresses"));
+            section(Tone::Warn, &title, rows(&leases));
         }
         if !left.is_empty() {
             let title = format!("{} by somebody else:", count(left.len(), "file was changed or made", "files were changed or made"));

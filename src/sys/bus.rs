@@ -108,6 +108,8 @@ trait NetworkdLink {
 /// A unit as systemd has it loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadedUnit {
+    /// Its own name, where it was asked for by an alias.
+    pub id: String,
     /// `loaded`, `not-found`, `masked`, …
     pub load_state: String,
     /// `active`, `activating`, `failed`, …
@@ -261,11 +263,16 @@ impl Bus {
     /// Stops a unit that has come to nothing yet, and leaves no trace of it among the failed ones.
     pub fn give_up(&self, unit: &str) -> Result<()> {
         self.stop(unit)?;
+        self.forget_failure(unit);
+        Ok(())
+    }
+
+    /// Takes a unit out of the failed ones.
+    pub fn forget_failure(&self, unit: &str) {
         // one that is no longer loaded has no failure
         let _ = self.call(ANSWER, &format!("forget the failure of {unit}"), async {
             SystemdProxy::new(&self.connection).await?.reset_failed_unit(unit).await
         });
-        Ok(())
     }
 
     /// Starts a unit, or starts it again, and waits until it has started.
@@ -433,8 +440,7 @@ impl Bus {
             return Ok(HashMap::new());
         }
         let loaded = self.loaded()?;
-        let read = self.read_units(names.iter().filter(|name| !name.is_template()), &loaded)?;
-        Ok(read.into_iter().map(|(name, _, unit)| (name, unit)).collect())
+        Ok(self.read_units(names.iter().filter(|name| !name.is_template()), &loaded)?.into_iter().collect())
     }
 
     /// Gives the state of units as [`Bus::units`] does, of those that are not loaded as it was when somebody last asked, if systemd
@@ -452,9 +458,9 @@ impl Bus {
             }
         }
         let mut news = false;
-        for (name, id, unit) in self.read_units(unknown.into_iter(), &loaded)? {
-            if !loaded.contains(&id) && !unit.running {
-                memory.units.insert(name.to_string(), Known::of(id, unit.clone()));
+        for (name, unit) in self.read_units(unknown.into_iter(), &loaded)? {
+            if !loaded.contains(&unit.id) && !unit.running {
+                memory.units.insert(name.to_string(), Known::of(unit.clone()));
                 news = true;
             }
             units.insert(name, unit);
@@ -496,12 +502,8 @@ impl Bus {
         Ok(listed.into_iter().map(|unit| unit.0).collect())
     }
 
-    /// Reads units, each with its own name where it was asked for by an alias.
-    fn read_units<'a>(
-        &self,
-        names: impl Iterator<Item = &'a UnitName>,
-        loaded: &BTreeSet<String>,
-    ) -> Result<Vec<(UnitName, String, LoadedUnit)>> {
+    /// Reads units, by the names that they are asked for by.
+    fn read_units<'a>(&self, names: impl Iterator<Item = &'a UnitName>, loaded: &BTreeSet<String>) -> Result<Vec<(UnitName, LoadedUnit)>> {
         let names: Vec<&str> = names.map(UnitName::as_str).collect();
         let mut units = Vec::new();
         for some in names.chunks(AT_ONCE) {
@@ -517,8 +519,8 @@ impl Bus {
                 .zip(listed)
                 .filter_map(|(name, (id, _, load_state, active_state, sub_state, _, path, ..))| {
                     let running = active_state != "inactive" && active_state != "failed";
-                    let unit = LoadedUnit { load_state, active_state, sub_state, running, ..LoadedUnit::default() };
-                    Some(self.runtime.spawn(read_unit(self.connection.clone(), path, UnitName::parse(name).ok()?, id, unit)))
+                    let unit = LoadedUnit { id, load_state, active_state, sub_state, running, ..LoadedUnit::default() };
+                    Some(self.runtime.spawn(read_unit(self.connection.clone(), path, UnitName::parse(name).ok()?, unit)))
                 })
                 .collect();
             units.extend(self.ask("read the properties of units", all(reading))?);
@@ -623,9 +625,8 @@ async fn read_unit(
     connection: Connection,
     path: OwnedObjectPath,
     name: UnitName,
-    id: String,
     mut unit: LoadedUnit,
-) -> zbus::Result<(UnitName, String, LoadedUnit)> {
+) -> zbus::Result<(UnitName, LoadedUnit)> {
     let kind = interface_of(name.is_socket());
     let properties = Properties::of(&connection, path).await?;
     unit.binds_to = properties.list(UNIT, "BindsTo").await?;
@@ -649,7 +650,7 @@ async fn read_unit(
             unit.main_pid = properties.value(kind, "MainPID").await?.filter(|pid| *pid != 0);
         }
     }
-    Ok((name, id, unit))
+    Ok((name, unit))
 }
 
 async fn read_files(connection: Connection, path: OwnedObjectPath, is_socket: bool) -> zbus::Result<UnitFiles> {

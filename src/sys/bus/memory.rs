@@ -35,7 +35,6 @@ pub struct Memory {
 /// What the files of a unit make of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Known {
-    /// Its own name, where it was asked for by an alias.
     pub(super) id: String,
     load_state: String,
     binds_to: Vec<String>,
@@ -47,16 +46,17 @@ pub(super) struct Known {
 }
 
 impl Known {
-    pub(super) fn of(id: String, unit: LoadedUnit) -> Self {
-        let LoadedUnit { load_state, binds_to, after, triggered_by, joins_namespace_of, network_namespace_path, socket, .. } = unit;
+    pub(super) fn of(unit: LoadedUnit) -> Self {
+        let LoadedUnit { id, load_state, binds_to, after, triggered_by, joins_namespace_of, network_namespace_path, socket, .. } = unit;
         let socket = socket.map(|LoadedSocket { listen, accept, triggers, enabled }| (listen, accept, triggers, enabled));
         Self { id, load_state, binds_to, after, triggered_by, joins_namespace_of, network_namespace_path, socket }
     }
 
     /// Gives the unit as systemd would if it were asked: one that is not loaded neither runs nor has failed.
     pub(super) fn unit(&self) -> LoadedUnit {
-        let Self { id: _, load_state, binds_to, after, triggered_by, joins_namespace_of, network_namespace_path, socket } = self.clone();
+        let Self { id, load_state, binds_to, after, triggered_by, joins_namespace_of, network_namespace_path, socket } = self.clone();
         LoadedUnit {
+            id,
             load_state,
             active_state: "inactive".to_owned(),
             sub_state: "dead".to_owned(),
@@ -226,8 +226,13 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_forgotten_with_the_stamp() {
-        let unit = LoadedUnit { load_state: "loaded".to_owned(), binds_to: vec!["netns@a.service".to_owned()], ..LoadedUnit::default() };
-        let back = Known::of("a.service".to_owned(), unit.clone()).unit();
+        let unit = LoadedUnit {
+            id: "b.service".to_owned(),
+            load_state: "loaded".to_owned(),
+            binds_to: vec!["netns@a.service".to_owned()],
+            ..LoadedUnit::default()
+        };
+        let back = Known::of(unit.clone()).unit();
         assert_eq!(back, LoadedUnit { active_state: "inactive".to_owned(), sub_state: "dead".to_owned(), ..unit });
     }
 }

@@ -139,7 +139,8 @@ impl Bus {
                 if along.named.is_empty() {
                     along.named.extend(listed.keys().cloned());
                 }
-                for (unit, path) in listed {
+                // what is in a scope somebody has started: systemd cannot start it again
+                for (unit, path) in listed.into_iter().filter(|(unit, _)| !unit.ends_with(".scope")) {
                     found.extend(self.related(&path, &TAKE_ALONG).await?);
                     if unit.ends_with(".socket") {
                         let services = self.related(&path, &["Triggers"]).await?;
