@@ -133,6 +133,7 @@ pub fn wait_for_leases(name: &NetnsName, limit: Duration) -> Result<Vec<String>>
 }
 
 /// What to do where none comes.
+#[must_use]
 pub fn look_at_client(name: &NetnsName) -> String {
     format!("does a server answer on that network? `journalctl -b -u netns-dhcp@{name}` shows what was asked")
 }

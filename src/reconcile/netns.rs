@@ -116,6 +116,7 @@ pub fn up(name: &NetnsName, reach: Reach) -> Result<Vec<NetnsChange>> {
 }
 
 /// Says that there is no such namespace.
+#[must_use]
 pub fn unknown(name: &NetnsName, record: &Path) -> anyhow::Error {
     anyhow!("no netns '{name}' is known: there is no record {}", record.display())
         .context(format!("hint: add [namespace.{name}] to a file in /etc/netns-networkd and run `netns-networkd sync`"))

@@ -124,6 +124,7 @@ pub fn restart_timer(bus: &Bus, limit: Duration) -> Result<()> {
 pub const WAITS: &str = "the changes of an earlier sync go back unless `netns-networkd confirm` keeps them";
 
 /// Says what becomes of changes that wait, by the state of the service that takes them back, and of its timer.
+#[must_use]
 pub fn outlook((service, how): &(String, String), timer: &str) -> &'static str {
     match (service.as_str(), how.as_str()) {
         ("failed", _) | (_, "auto-restart") => {

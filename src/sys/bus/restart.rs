@@ -140,7 +140,7 @@ impl Bus {
                     along.named.extend(listed.keys().cloned());
                 }
                 // what is in a scope somebody has started: systemd cannot start it again
-                for (unit, path) in listed.into_iter().filter(|(unit, _)| !unit.ends_with(".scope")) {
+                for (unit, path) in listed.into_iter().filter(|(unit, _)| unit.rsplit('.').next() != Some("scope")) {
                     found.extend(self.related(&path, &TAKE_ALONG).await?);
                     if unit.ends_with(".socket") {
                         let services = self.related(&path, &["Triggers"]).await?;
