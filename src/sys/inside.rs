@@ -14,7 +14,8 @@ use super::{
     netlink::{self, Batch, GROUP_LINK, KernelLink, Monitor, Numbers, Request, Side, Socket},
     nftables,
     observe::Observed,
-    ready, sysctl,
+    ready,
+    sysctl::Parameters,
     terminal::Waiting,
     wireguard,
 };
@@ -121,16 +122,17 @@ pub fn apply<'a>(space: Netspace<'a>, changes: &'a [NetnsChange], desired: &'a N
         host_ends: BTreeMap::new(),
         fast_dad: fast_dad(changes),
     };
+    let parameters = Parameters::default();
     // a run that was killed may have left the timer short
     for name in observed.indexes.keys() {
         let key = format!("net.ipv6.neigh.{}.retrans_time_ms", name.as_str().replace('.', "/"));
-        if sysctl::read(&key)?.is_some_and(|now| now == FAST_DAD_MS.to_string()) {
+        if parameters.read(&key)?.is_some_and(|now| now == FAST_DAD_MS.to_string()) {
             numbers.fast_dad.insert(name.clone());
         }
     }
     let new = !observed.loopback_up;
     let ruleset = Box::new(|| nftables::set(name, desired, new));
-    let mut queue = Queue { host, inner, before: &observed.netns, ruleset, batch: Batch::default(), side: Side::Inside };
+    let mut queue = Queue { host, inner, before: &observed.netns, ruleset, parameters, batch: Batch::default(), side: Side::Inside };
     for (index, address) in &observed.refused {
         queue.push(What::Other(format!("remove address {address}, which somebody else uses")), netlink::remove_address(*index, address))?;
     }
@@ -277,6 +279,7 @@ struct Queue<'a> {
     inner: &'a mut Socket,
     before: &'a Netns,
     ruleset: Box<dyn Fn() -> Result<()> + 'a>,
+    parameters: Parameters,
     batch: Batch<What<'a>>,
     side: Side,
 }
@@ -286,7 +289,7 @@ impl<'a> Queue<'a> {
         let failed = |error| failed(change, error);
         if let NetnsChange::SetSysctl { key, value } = change {
             self.flush()?;
-            return sysctl::write(key, value);
+            return self.parameters.write(key, value);
         }
         if let NetnsChange::SetRuleset { .. } = change {
             self.flush()?;

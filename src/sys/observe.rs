@@ -9,7 +9,9 @@ use super::{
     host_end,
     inside::Host,
     netlink::{self, AddressState, KernelLink, LOOPBACK, PortState, RouteState, RuleState, Socket},
-    nftables, sysctl, wireguard,
+    nftables,
+    sysctl::{self, Parameters},
+    wireguard,
 };
 use crate::{
     diff::link_settings,
@@ -41,9 +43,10 @@ pub struct Observed {
 pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &Netns, applied: &Netns) -> Result<Observed> {
     let mut observed = Observed::default();
     let netns = &mut observed.netns;
+    let parameters = Parameters::default();
     for key in wanted.sysctl.keys() {
         let void = || sysctl::is_void(key).then(|| wanted.sysctl[key].clone());
-        netns.sysctl.extend(sysctl::read(key)?.or_else(void).map(|value| (key.clone(), value)));
+        netns.sysctl.extend(parameters.read(key)?.or_else(void).map(|value| (key.clone(), value)));
     }
     netns.ruleset = nftables::loaded(name)?;
     let (mut names, mut ends) = (BTreeMap::new(), BTreeMap::new());
@@ -65,7 +68,7 @@ pub fn observe(name: &NetnsName, host: &mut Host, inner: &mut Socket, wanted: &N
             (kind, _) => kind,
         };
         for (key, _) in wanted.iter().flat_map(|w| link_settings(&name, w.dad, w.accept_ra)) {
-            netns.sysctl.extend(sysctl::read(&key)?.map(|value| (key, value)));
+            netns.sysctl.extend(parameters.read(&key)?.map(|value| (key, value)));
         }
         let link = Link {
             up: kernel.up && found.host_end_up,

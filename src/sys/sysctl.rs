@@ -1,12 +1,15 @@
 //! Kernel parameters of the network namespace of the calling thread: `/proc/sys/net` shows each thread its own.
 
 use std::{
+    cell::OnceCell,
     collections::BTreeMap,
-    io::{self, Write},
-    path::PathBuf,
+    io::{self, Read, Write},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::fault::{self, fs};
 
@@ -24,9 +27,54 @@ fn path(key: &str) -> PathBuf {
     path.into()
 }
 
-/// Reads a parameter; none if this kernel has no such parameter. White space between values is single, as one would write it.
+/// The folders of a namespace's parameters, each opened once: the kernel looks for one of them among those of all namespaces, which takes
+/// it 55 µs with 1,000.
+#[derive(Debug, Default)]
+pub struct Parameters {
+    ipv4: OnceCell<OwnedFd>,
+    ipv6: OnceCell<OwnedFd>,
+}
+
+impl Parameters {
+    /// Reads a parameter; none if this kernel has no such parameter. White space between values is single, as one would write it.
+    pub fn read(&self, key: &str) -> Result<Option<String>> {
+        read_by(key, |path| self.open(path, OFlags::RDONLY))
+    }
+
+    /// Sets a parameter.
+    pub fn write(&self, key: &str, value: &str) -> Result<()> {
+        write_by(key, value, |path| self.open(path, OFlags::WRONLY))
+    }
+
+    fn open(&self, path: &Path, how: OFlags) -> io::Result<fs::File> {
+        for (folder, cell) in [("/proc/sys/net/ipv4", &self.ipv4), ("/proc/sys/net/ipv6", &self.ipv6)] {
+            let Ok(rest) = path.strip_prefix(folder) else { continue };
+            if cell.get().is_none() {
+                let _ = cell.set(openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
+            }
+            let Some(folder) = cell.get() else { continue };
+            return Ok(openat(folder, rest, how | OFlags::CLOEXEC, Mode::empty())?.into());
+        }
+        open(path, how)
+    }
+}
+
+fn open(path: &Path, how: OFlags) -> io::Result<fs::File> {
+    Ok(openat(CWD, path, how | OFlags::CLOEXEC, Mode::empty())?.into())
+}
+
+/// Reads one parameter.
 pub fn read(key: &str) -> Result<Option<String>> {
-    match fs::read_to_string(path(key)) {
+    read_by(key, |path| open(path, OFlags::RDONLY))
+}
+
+fn read_by(key: &str, open: impl Fn(&Path) -> io::Result<fs::File>) -> Result<Option<String>> {
+    let path = path(key);
+    let read = || {
+        let mut text = String::new();
+        open(&path)?.read_to_string(&mut text).map(|_| text)
+    };
+    match fault::look(format_args!("read_to_string {}", path.display()), read) {
         Ok(text) => Ok(Some(text.split_whitespace().collect::<Vec<_>>().join(" "))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("failed to read {key}")),
@@ -63,11 +111,15 @@ pub fn is_void(key: &str) -> bool {
     key.starts_with("net.ipv6.") && fs::metadata("/proc/sys/net/ipv6/conf").is_err()
 }
 
-/// Sets a parameter.
+/// Sets one parameter.
 pub fn write(key: &str, value: &str) -> Result<()> {
+    write_by(key, value, |path| open(path, OFlags::WRONLY))
+}
+
+fn write_by(key: &str, value: &str, open: impl Fn(&Path) -> io::Result<fs::File>) -> Result<()> {
     // the kernel finds it sooner where it need not be ready to make a file
     let path = path(key);
-    let write = || -> io::Result<()> { fs::OpenOptions::new().write(true).open(&path)?.write_all(value.as_bytes()) };
+    let write = || open(&path)?.write_all(value.as_bytes());
     match fault::change(format_args!("write {}", path.display()), write) {
         Err(e) if e.kind() == io::ErrorKind::NotFound && is_void(key) => Ok(()),
         other => other.with_context(|| format!("failed to set {key} to {value}")),
