@@ -341,6 +341,8 @@ fn assert_port(file: Settings, name: &LinkName, kind: Option<&str>, settings: &[
     assert_eq!(file.one("Link", "RequiredForOnline").as_deref(), Some("no"));
     assert_eq!(file.one("Network", "LinkLocalAddressing").as_deref(), Some("no"));
     assert_eq!(file.one("Network", "IPv6AcceptRA").as_deref(), Some("no"));
+    // an uplink may have neighbours that tell what they are
+    assert_eq!(file.one("Network", "LLDP").as_deref(), kind.map(|_| "no"));
     let keys: BTreeSet<&str> = settings.iter().map(|(key, _)| *key).collect();
     let said: Vec<_> = keys.iter().flat_map(|key| file.all("Network", key).into_iter().map(|value| (*key, value))).collect();
     assert_eq!(said, settings);
@@ -422,6 +424,7 @@ fn pair_files_say_the_pair() {
         assert_eq!(file.one("Network", "LinkLocalAddressing").as_deref(), Some(link_local));
         assert_eq!(file.one("Network", "ConfigureWithoutCarrier").as_deref(), Some("yes"));
         assert_eq!(file.one("Network", "IPv6AcceptRA").as_deref(), Some("no"));
+        assert_eq!(file.one("Network", "LLDP").as_deref(), Some("no"));
         assert_eq!(file.one("Link", "RequiredForOnline").as_deref(), Some("no"));
         assert_eq!(file.one("Match", "Name"), Some(name.to_string()));
         assert_eq!(file.one("Match", "Kind").as_deref(), Some("veth"));
@@ -442,7 +445,7 @@ fn drop_ins_say_the_namespace() {
         let mut file = Settings::of(&render::unit_drop_in(&unit, &netns, &etc, dhcp, "a.toml:1"));
         let netns_unit = format!("netns@{netns}.service");
         assert_eq!(file.one("Unit", "BindsTo").as_ref(), Some(&netns_unit));
-        let online_unit = dhcp.then(|| format!("netns-online@{netns}.service"));
+        let online_unit = (dhcp && !unit.is_socket()).then(|| format!("netns-online@{netns}.service"));
         assert_eq!(file.one("Unit", "Requires"), online_unit);
         assert_eq!(file.all("Unit", "After"), [Some(netns_unit), online_unit].into_iter().flatten().collect::<Vec<_>>());
         let section = if unit.as_str().ends_with(".socket") { "Socket" } else { "Service" };
