@@ -110,11 +110,14 @@ pub fn misused(error: &clap::Error, json: bool) -> ExitCode {
 }
 
 fn dispatch(context: &Context, command: Command) -> Result<ExitCode> {
-    if !context.root.is_host() && !matches!(command, Command::Check(_) | Command::Sync(_) | Command::Import(_)) {
-        return Err(Usage(vec!["only check, sync and import work on an image; this command is for the running host".to_owned()]).into());
-    }
-    if fs::is_directory(&context.root.at("/")) != Some(true) {
-        return Err(Usage(vec![format!("there is no folder {}, which --root names", context.root.at("/").display())]).into());
+    if !context.root.is_host() {
+        if !matches!(command, Command::Check(_) | Command::Sync(_) | Command::Import(_)) {
+            return Err(Usage(vec!["only check, sync and import work on an image; this command is for the running host".to_owned()]).into());
+        }
+        let top = context.root.at("/");
+        if fs::is_directory(&top) != Some(true) {
+            return Err(Usage(vec![format!("there is no folder {}, which --root names", top.display())]).into());
+        }
     }
     match command {
         Command::Check(args) => check::run(context, &args),

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
     os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use anyhow::{Context, Result};
@@ -16,7 +16,7 @@ use super::fault::{self, fs};
 const ROOT: &str = "/proc/sys/";
 
 /// A dot in a key is a `/` in the path, and a `/` in a key a dot, as in sysctl(8): `net.ipv4.conf.eno1/20.arp_notify`.
-fn path(key: &str) -> PathBuf {
+fn path(key: &str) -> String {
     let mut path = String::with_capacity(ROOT.len() + key.len());
     path.push_str(ROOT);
     path.extend(key.chars().map(|c| match c {
@@ -24,7 +24,7 @@ fn path(key: &str) -> PathBuf {
         '/' => '.',
         other => other,
     }));
-    path.into()
+    path
 }
 
 /// The folders of a namespace's parameters, each opened once: the kernel looks for one of them among those of all namespaces, which takes
@@ -46,9 +46,9 @@ impl Parameters {
         write_by(key, value, |path| self.open(path, OFlags::WRONLY))
     }
 
-    fn open(&self, path: &Path, how: OFlags) -> io::Result<fs::File> {
+    fn open(&self, path: &str, how: OFlags) -> io::Result<fs::File> {
         for (folder, cell) in [("/proc/sys/net/ipv4", &self.ipv4), ("/proc/sys/net/ipv6", &self.ipv6)] {
-            let Ok(rest) = path.strip_prefix(folder) else { continue };
+            let Some(rest) = path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')) else { continue };
             if cell.get().is_none() {
                 let _ = cell.set(openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
             }
@@ -59,7 +59,7 @@ impl Parameters {
     }
 }
 
-fn open(path: &Path, how: OFlags) -> io::Result<fs::File> {
+fn open(path: &str, how: OFlags) -> io::Result<fs::File> {
     Ok(openat(CWD, path, how | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
@@ -68,13 +68,13 @@ pub fn read(key: &str) -> Result<Option<String>> {
     read_by(key, |path| open(path, OFlags::RDONLY))
 }
 
-fn read_by(key: &str, open: impl Fn(&Path) -> io::Result<fs::File>) -> Result<Option<String>> {
+fn read_by(key: &str, open: impl Fn(&str) -> io::Result<fs::File>) -> Result<Option<String>> {
     let path = path(key);
     let read = || {
         let mut text = String::new();
         open(&path)?.read_to_string(&mut text).map(|_| text)
     };
-    match fault::look(format_args!("read_to_string {}", path.display()), read) {
+    match fault::look(format_args!("read_to_string {path}"), read) {
         Ok(text) => Ok(Some(text.split_whitespace().collect::<Vec<_>>().join(" "))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("failed to read {key}")),
@@ -116,11 +116,11 @@ pub fn write(key: &str, value: &str) -> Result<()> {
     write_by(key, value, |path| open(path, OFlags::WRONLY))
 }
 
-fn write_by(key: &str, value: &str, open: impl Fn(&Path) -> io::Result<fs::File>) -> Result<()> {
+fn write_by(key: &str, value: &str, open: impl Fn(&str) -> io::Result<fs::File>) -> Result<()> {
     // the kernel finds it sooner where it need not be ready to make a file
     let path = path(key);
     let write = || open(&path)?.write_all(value.as_bytes());
-    match fault::change(format_args!("write {}", path.display()), write) {
+    match fault::change(format_args!("write {path}"), write) {
         Err(e) if e.kind() == io::ErrorKind::NotFound && is_void(key) => Ok(()),
         other => other.with_context(|| format!("failed to set {key} to {value}")),
     }
