@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         port_on_the_host_answered_inside,
         port_on_the_host_by_socket_proxyd,
         service_that_joins_another_is_refused,
+        service_that_starts_before_networkd_is_refused,
     ]
 }
 
@@ -256,6 +257,34 @@ fn port_on_the_host_by_socket_proxyd(suite: Suite) {
     }
     lab.stop(&["t-web.service", "t-proxy.service"]);
     assert_eq!(lab.who("198.51.100.2", "8001").peer, "127.0.0.1");
+}
+
+/// At the next boot the host would be without networkd.
+fn service_that_starts_before_networkd_is_refused(suite: Suite) {
+    let lab = Lab::new(suite);
+    lab.services(&[("t-one.service", "8000")]);
+    lab.config(&config(&[]));
+    lab.sync_changes(&[]);
+    lab.config(&config(&["t-one"]));
+    for early in ["network-pre.target", "sysinit.target"] {
+        lab.write_file("/etc/systemd/system/t-one.service.d/early.conf", &format!("[Unit]\nDefaultDependencies=no\nBefore={early}\n"));
+        lab.systemctl(&["daemon-reload"]);
+        let before = lab.fingerprint();
+        for arguments in [&["--dry-run"][..], &[], &["--restart", "--force"]] {
+            assert_eq!(
+                lab.sync(arguments).fails(2).stderr,
+                format!(
+                    "error: t-one.service is to start before {early} (Before=), and its netns 'box' comes up after that: at boot systemd leaves \
+                     out one unit of such a cycle, which may be systemd-networkd\n  hint: `systemctl edit --full t-one.service` takes it out; a \
+                     drop-in cannot\nerror: nothing was changed\n"
+                ),
+                "{arguments:?}"
+            );
+        }
+        lab.assert_unchanged(&before);
+    }
+    let _ = lab.sh("rm -r /etc/systemd/system/t-one.service.d; systemctl daemon-reload").ok();
+    lab.sync_changes(&[]);
 }
 
 fn service_that_joins_another_is_refused(suite: Suite) {

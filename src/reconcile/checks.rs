@@ -67,8 +67,17 @@ impl Run<'_> {
                 ));
             }
         }
+        for (name, unit) in &situation.loaded {
+            let netns = situation.desired.units.get(name).and_then(|goal| goal.bound_to.as_ref());
+            if let (Some(netns), Some(early)) = (netns, unit.before.first()) {
+                reasons.push(format!(
+                    "{name} is to start before {early} (Before=), and its netns '{netns}' comes up after that: at boot systemd leaves out one unit \
+                     of such a cycle, which may be systemd-networkd\n  hint: `systemctl edit --full {name}` takes it out; a drop-in cannot"
+                ));
+            }
+        }
         reasons.extend(self.in_two_netns(situation));
-        reasons.extend(self.taken_from_others(situation)?);
+        reasons.extend(self.taken_from_others(situation));
         reasons.extend(self.bad_keys());
         reasons.extend(self.tried_out(situation));
         if reasons.is_empty() { Ok(()) } else { Err(Refused(reasons).into()) }
@@ -93,17 +102,21 @@ impl Run<'_> {
     }
 
     /// Names what namespaces that were asked for are to have and others would keep, in which nothing is to be changed.
-    fn taken_from_others(&self, situation: &Situation) -> Result<Vec<String>> {
+    fn taken_from_others(&self, situation: &Situation) -> Vec<String> {
         let names = &self.options.names;
         let asked_for = self.known.iter().filter(|(name, _)| names.contains(name));
-        let wanted: BTreeMap<NetnsName, Netns> = asked_for.map(|(name, netns)| (name.clone(), netns.clone())).collect();
-        let records = situation.observed.files.keys().filter_map(|path| desired::record_of(path));
-        let others = records.filter(|name| !names.is_empty() && !names.contains(name) && !situation.retired.contains(name));
+        let mut wanted: BTreeMap<NetnsName, Netns> = asked_for.map(|(name, netns)| (name.clone(), netns.clone())).collect();
+        let records = situation.observed.files.iter().filter_map(|(path, file)| Some((desired::record_of(path)?, file)));
+        let others = records.filter(|(name, _)| !names.is_empty() && !names.contains(name) && !situation.retired.contains(name));
         let mut reasons = Vec::new();
-        for other in others {
-            let record = if situation.observed.netns.contains_key(&other) { None } else { netns::read_record(&other)? };
+        for (other, record) in others {
+            let record = serde_json::from_str(&record.content).ok();
             let Some(has) = situation.observed.netns.get(&other).or(record.as_ref()) else { continue };
-            for give in gives(&other, has, &wanted) {
+            // what it is to keep it does not give
+            wanted.extend(self.known.get(&other).map(|netns| (other.clone(), netns.clone())));
+            let all = gives(&other, has, &wanted);
+            wanted.remove(&other);
+            for give in all {
                 let what = match &give {
                     NetnsChange::RemoveAddress { address, .. } => format!("address {}", address.address),
                     NetnsChange::RemoveLink { kind, .. } => match &**kind {
@@ -123,7 +136,7 @@ impl Run<'_> {
                 }));
             }
         }
-        Ok(reasons)
+        reasons
     }
 
     /// Tries out what only the kernel and nft can check, in throw-away namespaces: parameters and rulesets that are about to change.

@@ -39,6 +39,7 @@ pub(super) struct Known {
     load_state: String,
     binds_to: Vec<String>,
     after: Vec<String>,
+    before: Vec<String>,
     triggered_by: Vec<String>,
     joins_namespace_of: Vec<String>,
     network_namespace_path: String,
@@ -47,14 +48,17 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn of(unit: LoadedUnit) -> Self {
-        let LoadedUnit { id, load_state, binds_to, after, triggered_by, joins_namespace_of, network_namespace_path, socket, .. } = unit;
+        let LoadedUnit {
+            id, load_state, binds_to, after, before, triggered_by, joins_namespace_of, network_namespace_path, socket, ..
+        } = unit;
         let socket = socket.map(|LoadedSocket { listen, accept, triggers, enabled }| (listen, accept, triggers, enabled));
-        Self { id, load_state, binds_to, after, triggered_by, joins_namespace_of, network_namespace_path, socket }
+        Self { id, load_state, binds_to, after, before, triggered_by, joins_namespace_of, network_namespace_path, socket }
     }
 
     /// Gives the unit as systemd would if it were asked: one that is not loaded neither runs nor has failed.
     pub(super) fn unit(&self) -> LoadedUnit {
-        let Self { id, load_state, binds_to, after, triggered_by, joins_namespace_of, network_namespace_path, socket } = self.clone();
+        let Self { id, load_state, binds_to, after, before, triggered_by, joins_namespace_of, network_namespace_path, socket } =
+            self.clone();
         LoadedUnit {
             id,
             load_state,
@@ -62,6 +66,7 @@ impl Known {
             sub_state: "dead".to_owned(),
             binds_to,
             after,
+            before,
             triggered_by,
             joins_namespace_of,
             network_namespace_path,
