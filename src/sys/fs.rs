@@ -643,9 +643,12 @@ impl Staged {
             return self.commit(path);
         }
         let (at, temporary) = (path.display(), temporary(path)?);
-        let write = || -> io::Result<()> {
+        let write = || -> io::Result<bool> {
             let content = fs::read(&temporary)?;
-            let file = fault::look(format_args!("open {at}"), || OpenOptions::new().write(true).open(path))?;
+            let file = match fault::look(format_args!("open {at}"), || OpenOptions::new().write(true).open(path)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+                other => other?,
+            };
             let (before, after) = (usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX), content.len());
             let blank = |from: usize, to: usize| vec![b'\n'; to.saturating_sub(from)];
             fault::change(format_args!("lengthen {at}"), || file.write_all_at(&blank(before, after), before as u64))?;
@@ -653,9 +656,11 @@ impl Staged {
             fault::change(format_args!("fill {at}"), || file.write_all_at(&[content, blank(after, before)].concat(), 0))?;
             fault::look(format_args!("sync {at}"), || file.sync_data())?;
             fault::change(format_args!("cut {at}"), || file.set_len(after as u64))?;
-            fault::look(format_args!("sync {at}"), || file.sync_all())
+            fault::look(format_args!("sync {at}"), || file.sync_all()).map(|()| true)
         };
-        write().with_context(|| format!("failed to write {at}"))?;
+        if !write().with_context(|| format!("failed to write {at}"))? {
+            return self.commit(path);
+        }
         remove(&temporary)?;
         self.waiting.remove(path);
         self.directories.extend(path.parent().map(Path::to_owned));
