@@ -1385,10 +1385,13 @@ fn rounds_leave_nothing_behind() {
     // of the whole machine, where other tests run: that shows only what many rounds leave
     let namespaces = || net.sh("awk '/^net_namespace/ { print $2 }' /proc/slabinfo").ok().stdout.trim().parse::<u32>().unwrap_or_default();
     rounds(1);
+    // `down` does not wait until the kernel has freed them
+    let _ = net.wait_until("old host ends are freed", Duration::from_secs(10), "! ls /sys/class/net | grep gone-");
     let (was, kernel) = (count(), namespaces());
     // of ten namespaces, and short enough for one command
     let tens = soak_rounds(FEW) / 10;
     (0..tens.div_ceil(20)).for_each(|nth| rounds((tens - nth * 20).min(20)));
+    let _ = net.wait_until("old host ends are freed", Duration::from_secs(10), "! ls /sys/class/net | grep gone-");
     net.assert_picture(&before);
     assert_eq!(count(), was);
     if tens > FEW / 10 {
