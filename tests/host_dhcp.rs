@@ -348,7 +348,7 @@ fn a_change_to_dhcp_without_a_server_is_said(suite: Suite) {
     assert_eq!(said.stderr, format!("warning: {missing}"));
     let shown = || lan.run(&["netns-networkd", "status"]);
     let status = shown().fails(3).stdout;
-    assert!(status.contains("1 address by DHCP missing:\n    mail  link 'eth0' has no address by DHCP: `journalctl"), "{status}");
+    assert!(status.contains("1 address by DHCP missing:\n    mail  link 'eth0' has no address by DHCP: does a server answer"), "{status}");
     let list = lan.run(&["netns-networkd", "list", "--json"]);
     assert!(list.stdout.contains("\"differences\": 1"), "{list}");
     lan.systemctl(&["start", "t-dhcpd.service"]);

@@ -130,13 +130,12 @@ impl Run<'_> {
             line.into_iter().for_each(|line| self.say(line));
         }
         staged.finish()?;
-        for name in plan.steps.iter().filter_map(|step| if let Step::RemoveFile { path } = step { record_of(path) } else { None }) {
-            if live {
-                // nobody can start them any more
-                let bus = self.bus()?;
-                ["netns", "netns-online", "netns-dhcp", "netns-hold"]
-                    .iter()
-                    .for_each(|unit| bus.forget_failure(&format!("{unit}@{name}.service")));
+        // nobody can start them any more
+        let gone = plan.steps.iter().filter_map(|step| if let Step::RemoveFile { path } = step { record_of(path) } else { None });
+        for name in gone.filter(|_| live) {
+            let bus = self.bus()?;
+            for unit in ["netns", "netns-online", "netns-dhcp", "netns-hold"] {
+                bus.forget_failure(&format!("{unit}@{name}.service"));
             }
         }
         let by_dhcp = situation.desired.clients.keys().filter(|name| plan_is_about_dns(plan, name));

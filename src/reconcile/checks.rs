@@ -23,6 +23,20 @@ use crate::{
     sys::{self, fs, nftables, sysctl},
 };
 
+/// What has started before any namespace can come up (`After=` of netns@.service and of systemd-networkd.service): a unit inside that is to
+/// start before one of these is in a cycle.
+const EARLY: [&str; 9] = [
+    "systemd-networkd.service",
+    "network-pre.target",
+    "sysinit.target",
+    "systemd-sysctl.service",
+    "systemd-sysusers.service",
+    "systemd-udevd.service",
+    "local-fs.target",
+    "local-fs-pre.target",
+    "systemd-networkd.socket",
+];
+
 impl Run<'_> {
     /// Finds what would do harm on this host, before anything is changed.
     pub(super) fn refuse(&mut self, situation: &Situation) -> Result<()> {
@@ -69,7 +83,8 @@ impl Run<'_> {
         }
         for (name, unit) in &situation.loaded {
             let netns = situation.desired.units.get(name).and_then(|goal| goal.bound_to.as_ref());
-            if let (Some(netns), Some(early)) = (netns, unit.before.first()) {
+            let early = unit.before.iter().find(|other| EARLY.contains(&other.as_str()));
+            if let (Some(netns), Some(early)) = (netns, early) {
                 reasons.push(format!(
                     "{name} is to start before {early} (Before=), and its netns '{netns}' comes up after that: at boot systemd leaves out one unit \
                      of such a cycle, which may be systemd-networkd\n  hint: `systemctl edit --full {name}` takes it out; a drop-in cannot"

@@ -239,7 +239,7 @@ fn of_netns<'a>(name: &NetnsName, situation: &'a Situation, run: &Run, applied: 
 /// Lists the addresses that a client that runs has not got; nothing where that cannot be told.
 fn no_lease(name: &NetnsName) -> Vec<String> {
     let missing = dhcp::missing(name).unwrap_or_default().into_iter();
-    missing.map(|missing| format!("{missing}: `journalctl -b -u netns-dhcp@{name}` shows what was asked")).collect()
+    missing.map(|missing| format!("{missing}: {}", dhcp::look_at_client(name))).collect()
 }
 
 /// Finds what is ours and in no record of ours: what was left when a manifest was lost, or a run was killed.

@@ -105,20 +105,6 @@ trait NetworkdLink {
     fn describe(&self) -> zbus::Result<String>;
 }
 
-/// What has started before any namespace can come up (the `After=` of netns@.service and of systemd-networkd.service): a unit inside that
-/// is to start before one of these is in a cycle.
-const EARLY: [&str; 9] = [
-    "systemd-networkd.service",
-    "network-pre.target",
-    "sysinit.target",
-    "systemd-sysctl.service",
-    "systemd-sysusers.service",
-    "systemd-udevd.service",
-    "local-fs.target",
-    "local-fs-pre.target",
-    "systemd-networkd.socket",
-];
-
 /// A unit as systemd has it loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadedUnit {
@@ -134,7 +120,6 @@ pub struct LoadedUnit {
     pub running: bool,
     pub binds_to: Vec<String>,
     pub after: Vec<String>,
-    /// Those of [`EARLY`] that it is ordered before.
     pub before: Vec<String>,
     pub triggered_by: Vec<String>,
     pub joins_namespace_of: Vec<String>,
@@ -647,7 +632,7 @@ async fn read_unit(
     let properties = Properties::of(&connection, path).await?;
     unit.binds_to = properties.list(UNIT, "BindsTo").await?;
     unit.after = properties.list(UNIT, "After").await?;
-    unit.before = properties.list(UNIT, "Before").await?.into_iter().filter(|other| EARLY.contains(&other.as_str())).collect();
+    unit.before = properties.list(UNIT, "Before").await?;
     unit.triggered_by = properties.list(UNIT, "TriggeredBy").await?;
     unit.joins_namespace_of = properties.list(UNIT, "JoinsNamespaceOf").await?;
     unit.network_namespace_path = properties.text(kind, "NetworkNamespacePath").await?;

@@ -559,10 +559,17 @@ pub fn link(target: &str, path: &Path) -> Result<()> {
 
 /// Writes a file below `/run`, where nothing outlives a crash of the machine: whole or not at all, without waiting for a disk.
 pub fn write_volatile(path: &Path, content: &str) -> Result<()> {
-    create_directory(path.parent().unwrap_or(Path::new("/")))?;
     let temporary = temporary(path)?;
     let fill = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?.write_all(content.as_bytes());
-    let filled = fault::change(format_args!("write {}", temporary.display()), fill);
+    let fill = || fault::change(format_args!("write {}", temporary.display()), fill);
+    // its folder is there, but for the first time
+    let filled = match fill() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            create_directory(path.parent().unwrap_or(Path::new("/")))?;
+            fill()
+        }
+        other => other,
+    };
     let written = filled.and_then(|()| fs::rename(&temporary, path));
     written.inspect_err(|_| drop(fs::remove_file(&temporary))).with_context(|| format!("failed to write {}", path.display()))
 }
