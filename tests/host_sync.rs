@@ -795,7 +795,7 @@ fn sync_while_services_come_and_go(suite: Suite) {
 fn a_folder_that_is_not_there_is_no_image() {
     let folder = std::env::temp_dir().join(format!("netns-networkd-none-{}", std::process::id()));
     for command in ["sync", "check", "import"] {
-        let output = run("", &[&program(), "--root", folder.to_str().unwrap(), command]).fails(2);
+        let output = run("", &[program().as_str(), "--root", folder.to_str().unwrap(), command]).fails(2);
         assert_eq!(output.stderr, format!("error: there is no folder {}, which --root names\n", folder.display()));
     }
     assert!(!folder.exists());
